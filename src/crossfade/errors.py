@@ -1,0 +1,205 @@
+"""Every error crossfade raises, grouped by who must act.
+
+* `OperatorError`: the person who runs crossfade: configuration, flags, stages, stores, the engine.
+* `QueryError`: the developer who wrote the call: the arguments are wrong, whatever the rows are.
+* `DataError`: the application: the store refused *this* value. Both paths raise the same class for the same
+  fault, named as Prisma Client Python names it, so that an `except` clause keeps its meaning.
+* `FollowError`: nobody at once: the follower could not do its part. It is counted and never reaches a caller.
+
+Fields come first and the message is made from them. The command line turns families into exit codes in `cli`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class CrossfadeError(Exception):
+    """The root of every error that crossfade raises itself."""
+
+
+# --- the operator must act ---------------------------------------------------------------------------------
+
+
+class OperatorError(CrossfadeError):
+    """Something outside the application's code is wrong; the message says what to do."""
+
+
+class ConfigurationError(OperatorError):
+    """Settings are missing or contradict each other; every problem is listed at once."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
+class DsnError(OperatorError):
+    """A database URL cannot be understood or translated. The password never appears in the message."""
+
+
+class StoreUnavailableError(OperatorError):
+    """A database does not answer, or refuses the connection."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where = where
+        self.reason = reason
+        super().__init__(f"cannot reach the database at {where}: {reason}")
+
+
+class EmbeddedError(OperatorError):
+    """An embedded server (PostgreSQL) could not be set up or started."""
+
+
+class EngineError(OperatorError):
+    """Prisma's engine, Node or npm is missing, or could not be installed or started."""
+
+
+class SchemaError(OperatorError):
+    """`schema.prisma` is not valid; the text is Prisma's own."""
+
+
+class FlagError(OperatorError):
+    """A flag file cannot be used. The last good value stays in force."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        self.source = source
+        self.problem = problem
+        super().__init__(f"{source}: {problem}")
+
+
+class UnknownModelError(OperatorError):
+    """No model of that name is in the schema."""
+
+    def __init__(self, model: str, known: Sequence[str]) -> None:
+        self.model = model
+        self.known = tuple(known)
+        super().__init__(f"unknown model {model!r}; the schema has {', '.join(sorted(known))}")
+
+
+class UnknownStageError(OperatorError):
+    """No stage of that name exists."""
+
+    def __init__(self, stage: str, known: Sequence[str]) -> None:
+        self.stage = stage
+        self.known = tuple(known)
+        super().__init__(f"unknown stage {stage!r}; stages are {', '.join(known)}")
+
+
+class StageMoveError(OperatorError):
+    """A stage move is not permitted, or a gate does not hold; nothing has moved."""
+
+    def __init__(self, model: str, current: str, wanted: str, reason: str) -> None:
+        self.model = model
+        self.current = current
+        self.wanted = wanted
+        self.reason = reason
+        super().__init__(f"{model} stays at {current}: it cannot move to {wanted} because {reason}")
+
+
+# --- the caller must act -----------------------------------------------------------------------------------
+
+
+class QueryError(CrossfadeError):
+    """The arguments of a call cannot be used. `path` names the place, such as `where.user.is`."""
+
+    def __init__(self, model: str, path: str, problem: str) -> None:
+        self.model = model
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{model}: {path}: {problem}")
+
+
+class UnsupportedQueryError(QueryError):
+    """Prisma can do this and the SQLAlchemy path cannot yet; keep the model before `live` or rewrite the call."""
+
+
+class MixedAuthorityError(CrossfadeError):
+    """One write spans models whose writes belong to different sides; declare them as one cohort."""
+
+    def __init__(self, models: Sequence[str]) -> None:
+        self.models = tuple(models)
+        super().__init__(
+            f"one write spans {', '.join(models)}, which belong to different sides; give them one cohort"
+        )
+
+
+# --- the store refused the data ----------------------------------------------------------------------------
+
+
+class DataError(CrossfadeError):
+    """The store refused the operation. `code` is Prisma's error code, `meta` what Prisma says beside it."""
+
+    default_code = ""
+
+    def __init__(self, message: str, *, code: str | None = None, meta: Mapping[str, Any] | None = None) -> None:
+        self.code = self.default_code if code is None else code
+        self.meta: dict[str, Any] = dict(meta or {})
+        super().__init__(message)
+
+
+class UniqueViolationError(DataError):
+    """A unique constraint was violated; `meta["target"]` names the fields."""
+
+    default_code = "P2002"
+
+
+class ForeignKeyViolationError(DataError):
+    """A foreign key points at nothing, or something still points here; `meta["field_name"]` says which."""
+
+    default_code = "P2003"
+
+
+class RecordNotFoundError(DataError):
+    """A record that the operation requires does not exist."""
+
+    default_code = "P2025"
+
+
+class MissingRequiredValueError(DataError):
+    """A required field got no value."""
+
+    default_code = "P2012"
+
+
+class FieldNotFoundError(DataError):
+    """The schema has no such field, or its value has the wrong type for it."""
+
+    default_code = "P2009"
+
+
+class TableNotFoundError(DataError):
+    """The table does not exist in the store."""
+
+    default_code = "P2021"
+
+
+class RawQueryError(DataError):
+    """A raw statement failed; `meta["code"]` is the SQLSTATE."""
+
+    default_code = "P2010"
+
+
+class InputError(DataError):
+    """The engine refused the combination of arguments."""
+
+    default_code = "P2019"
+
+
+class TransactionError(DataError):
+    """A transaction is closed, expired or was never started."""
+
+    default_code = "P2028"
+
+
+class ConnectionLostError(DataError):
+    """The connection to the store, or to the engine, broke or could not be opened."""
+
+    default_code = "P1017"
+
+
+# --- the other side could not do its part --------------------------------------------------------------------
+
+
+class FollowError(CrossfadeError):
+    """The follower failed, was too slow, or was not asked. Counted; never raised into a caller."""

@@ -1,0 +1,162 @@
+"""What each stage means, in tables. Nothing outside this module asks `if stage == …`.
+
+A `Stage` says where one model stands. A `Plan` says what that means for a call: which side answers reads, which
+side is asked in the shadow, which side has the authority over writes, and what the follower does. The same six
+stages serve both topologies; only the follower's part differs.
+
+Two rules hold for every row and every permitted move, and the tests check them over the whole table:
+
+* a side never follows or shadows itself;
+* whatever a stage reads was already being written in the stage before it, in both directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from types import MappingProxyType
+
+from crossfade.errors import UnknownStageError
+
+
+class Side(StrEnum):
+    """One of the two paths, with the store behind it."""
+
+    PRISMA = "prisma"
+    SQLALCHEMY = "sqlalchemy"
+
+    @property
+    def other(self) -> Side:
+        """The opposite side."""
+        return Side.SQLALCHEMY if self is Side.PRISMA else Side.PRISMA
+
+
+class Topology(StrEnum):
+    """Whether the two sides have a store each, or share one."""
+
+    SEPARATE = "separate"
+    SHARED = "shared"
+
+
+class Stage(StrEnum):
+    """Where one model stands on the way from Prisma to SQLAlchemy, in order."""
+
+    OFF = "off"
+    DUALWRITE = "dualwrite"
+    SHADOW = "shadow"
+    LIVE = "live"
+    RAMPDOWN = "rampdown"
+    COMPLETE = "complete"
+
+    @classmethod
+    def parse(cls, text: str) -> Stage:
+        """Return the stage of that name.
+
+        Raises:
+            UnknownStageError: no stage is called `text`.
+        """
+        try:
+            return cls(text)
+        except ValueError:
+            raise UnknownStageError(text, [str(stage) for stage in cls]) from None
+
+
+class FollowerPart(StrEnum):
+    """What the follower does for a write that the authority has accepted."""
+
+    NONE = "none"
+    """Nothing at all."""
+    CAPTURE = "capture"
+    """No write on the caller's heels; the touched keys are kept, so that the other store can be brought level."""
+    APPLY = "apply"
+    """The same operation on the other store."""
+    READ_BACK = "read_back"
+    """The row is read through the other client, from the same store, and compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one stage means for one call."""
+
+    stage: Stage
+    reads: Side
+    shadow: Side | None
+    authority: Side
+    follower_part: FollowerPart
+
+    @property
+    def follower(self) -> Side:
+        """The side that is not the authority."""
+        return self.authority.other
+
+
+_ORDER: tuple[Stage, ...] = tuple(Stage)
+
+_P, _S = Side.PRISMA, Side.SQLALCHEMY
+
+#                 reads  shadow  authority
+_SIDES: Mapping[Stage, tuple[Side, Side | None, Side]] = {
+    Stage.OFF:       (_P, None, _P),
+    Stage.DUALWRITE: (_P, None, _P),
+    Stage.SHADOW:    (_P, _S, _P),
+    Stage.LIVE:      (_S, _P, _S),
+    Stage.RAMPDOWN:  (_S, None, _S),
+    Stage.COMPLETE:  (_S, None, _S),
+}  # fmt: skip
+
+_PARTS: Mapping[Topology, Mapping[Stage, FollowerPart]] = {
+    Topology.SEPARATE: {
+        Stage.OFF: FollowerPart.NONE,
+        Stage.DUALWRITE: FollowerPart.APPLY,
+        Stage.SHADOW: FollowerPart.APPLY,
+        Stage.LIVE: FollowerPart.APPLY,
+        Stage.RAMPDOWN: FollowerPart.APPLY,
+        Stage.COMPLETE: FollowerPart.CAPTURE,
+    },
+    Topology.SHARED: {
+        Stage.OFF: FollowerPart.NONE,
+        Stage.DUALWRITE: FollowerPart.READ_BACK,
+        Stage.SHADOW: FollowerPart.READ_BACK,
+        Stage.LIVE: FollowerPart.READ_BACK,
+        Stage.RAMPDOWN: FollowerPart.READ_BACK,
+        Stage.COMPLETE: FollowerPart.NONE,
+    },
+}
+
+PLANS: Mapping[Topology, Mapping[Stage, Plan]] = MappingProxyType(
+    {
+        topology: MappingProxyType({stage: Plan(stage, *_SIDES[stage], parts[stage]) for stage in Stage})
+        for topology, parts in _PARTS.items()
+    }
+)
+"""The one table: a `Plan` for every topology and stage."""
+
+MOVES: frozenset[tuple[Stage, Stage]] = frozenset(
+    move for one, two in pairwise(_ORDER) for move in ((one, two), (two, one))
+)
+"""Every permitted move: one step, forward or back."""
+
+
+def position(stage: Stage) -> int:
+    """How many steps `stage` is away from `off`: 0 to 5."""
+    return _ORDER.index(stage)
+
+
+def next_step(current: Stage, requested: Stage) -> Stage | None:
+    """Return the neighbour of `current` on the way to `requested`, or None when it is reached."""
+    here, there = position(current), position(requested)
+    if here == there:
+        return None
+    return _ORDER[here + (1 if there > here else -1)]
+
+
+def moves_authority(current: Stage, wanted: Stage) -> bool:
+    """Whether going from `current` to `wanted` hands the write authority to the other side."""
+    return _SIDES[current][2] is not _SIDES[wanted][2]
+
+
+def answers_from(stage: Stage, side: Side) -> bool:
+    """Whether `side` answers reads at `stage`."""
+    return _SIDES[stage][0] is side
