@@ -132,7 +132,9 @@ class DataError(CrossfadeError):
 
     default_code = ""
 
-    def __init__(self, message: str, *, code: str | None = None, meta: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, meta: Mapping[str, Any] | None = None
+    ) -> None:
         self.code = self.default_code if code is None else code
         self.meta: dict[str, Any] = dict(meta or {})
         super().__init__(message)

@@ -1,0 +1,198 @@
+"""Facts, in the past tense, and the `Observer` that hears them.
+
+The repository reports everything that happened as one of these values, to one observer. It does not know that
+metrics or logs exist. Facts carry names, counts and durations, never a row's values.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple, Protocol, TypeAlias
+
+from crossfade.operation import Action
+from crossfade.stages import Side, Stage
+
+
+class Role(StrEnum):
+    """In what part a side was asked."""
+
+    AUTHORITY = "authority"
+    FOLLOWER = "follower"
+    SHADOW = "shadow"
+
+
+class Verdict(StrEnum):
+    """What a comparison came to."""
+
+    MATCHED = "matched"
+    IN_FLIGHT = "in_flight"
+    MISMATCHED = "mismatched"
+    IGNORED = "ignored"
+    ERROR = "error"
+    SKIPPED = "skipped"
+
+
+class DifferenceKind(StrEnum):
+    """How two values differ."""
+
+    MISSING = "missing"
+    """The side under test lacks a row, or an element of a list."""
+    EXTRA = "extra"
+    """The side under test has a row or an element that the other lacks."""
+    NULL = "null"
+    """One of the two is null."""
+    TYPE = "type"
+    VALUE = "value"
+    ORDER = "order"
+    """The same rows in another order than the one asked for."""
+    COUNT = "count"
+
+
+class Difference(NamedTuple):
+    """One difference: where (`email`, `items[].price`, or `` for the whole row) and how. Never the values."""
+
+    field: str
+    kind: DifferenceKind
+
+
+class OperationFinished(NamedTuple):
+    """A side has executed an operation, or failed to. `error` is the class name of what it raised."""
+
+    model: str
+    action: Action
+    side: Side
+    role: Role
+    seconds: float
+    error: str | None
+
+
+class ReadCompared(NamedTuple):
+    """A shadow read has been judged."""
+
+    model: str
+    action: Action
+    verdict: Verdict
+    differences: tuple[Difference, ...]
+
+
+class WriteCompared(NamedTuple):
+    """What the follower wrote has been judged against what the authority wrote."""
+
+    model: str
+    action: Action
+    verdict: Verdict
+    differences: tuple[Difference, ...]
+
+
+class FollowDropped(NamedTuple):
+    """A follower write was not executed; its keys are kept for the reconciler. `reason` is of a closed set."""
+
+    model: str
+    action: Action
+    reason: str
+
+
+class ShadowDropped(NamedTuple):
+    """A shadow read was not executed. `reason` is of a closed set."""
+
+    model: str
+    action: Action
+    reason: str
+
+
+class RowReconciled(NamedTuple):
+    """A touched key was verified: `equal`, `copied`, `deleted`, or `failed`."""
+
+    model: str
+    outcome: str
+
+
+class BreakerMoved(NamedTuple):
+    """The circuit breaker in front of a side has opened, half-opened or closed."""
+
+    side: Side
+    state: str
+
+
+class StageMoved(NamedTuple):
+    """A model stands at another stage. `pause` is how long its writers waited, in seconds."""
+
+    model: str
+    before: Stage
+    after: Stage
+    pause: float
+    by: str
+    reason: str
+
+
+class StageRequested(NamedTuple):
+    """A flag asks for a stage."""
+
+    model: str
+    stage: Stage
+    by: str
+
+
+class StageHeld(NamedTuple):
+    """A model was asked to move and stays where it is."""
+
+    model: str
+    stage: Stage
+    wanted: Stage
+    reason: str
+
+
+class FlagRejected(NamedTuple):
+    """A flag source could not be used; the last good value stays in force."""
+
+    source: str
+    problem: str
+
+
+class ObserverFailed(NamedTuple):
+    """A callback of the user's raised; `callback` names it, `error` is the exception's class."""
+
+    callback: str
+    error: str
+
+
+Event: TypeAlias = (
+    OperationFinished
+    | ReadCompared
+    | WriteCompared
+    | FollowDropped
+    | ShadowDropped
+    | RowReconciled
+    | BreakerMoved
+    | StageMoved
+    | StageRequested
+    | StageHeld
+    | FlagRejected
+    | ObserverFailed
+)
+
+
+class Observer(Protocol):
+    """Hears every fact. Called on the event loop: it must be quick and must not block."""
+
+    def observe(self, event: Event) -> None:
+        """Take note of `event`."""
+
+
+class NullObserver:
+    """Hears everything and does nothing."""
+
+    def observe(self, event: Event) -> None:
+        """Do nothing."""
+
+
+class Observers:
+    """Passes each fact on to several observers; one that raises does not keep it from the others."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def observe(self, event: Event) -> None:
+        """Tell every observer."""
+        for observer in self._observers:
+            observer.observe(event)
