@@ -157,6 +157,21 @@ def moves_authority(current: Stage, wanted: Stage) -> bool:
     return _SIDES[current][2] is not _SIDES[wanted][2]
 
 
-def answers_from(stage: Stage, side: Side) -> bool:
-    """Whether `side` answers reads at `stage`."""
-    return _SIDES[stage][0] is side
+def has_begun(stage: Stage) -> bool:
+    """Whether a model at `stage` has left its starting point."""
+    return stage is not Stage.OFF
+
+
+def has_moved(stage: Stage) -> bool:
+    """Whether SQLAlchemy has the write authority at `stage`."""
+    return _SIDES[stage][2] is Side.SQLALCHEMY
+
+
+def is_final(stage: Stage) -> bool:
+    """Whether `stage` is the end of the way, where the old side is no longer written to directly."""
+    return stage is Stage.COMPLETE
+
+
+def is_forward(current: Stage, wanted: Stage) -> bool:
+    """Whether going from `current` to `wanted` leads away from `off`."""
+    return position(wanted) > position(current)

@@ -1,0 +1,194 @@
+"""The front door: `db.user.find_many(...)` means what it meant with Prisma Client Python.
+
+A `DatabaseClient` has one `ModelClient` per model, under the model's name in lower case. Arguments are Prisma's; None
+means "not given", as it does there. Results are record classes, the same whichever side answered. Errors are those of
+`crossfade.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar, cast, overload
+
+from crossfade.operation import Action, Operation
+from crossfade.records import Record
+from crossfade.repository import Repository
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+Where = Mapping[str, Any]
+Data = Mapping[str, Any]
+Include = Mapping[str, Any]
+Order = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+
+class ModelClient(Generic[RecordT]):
+    """The operations of one model. Raises what `Repository.execute` raises."""
+
+    __slots__ = ("_execute", "_model")
+
+    def __init__(self, repository: Repository, model: str) -> None:
+        self._execute = repository.execute
+        self._model = model
+
+    async def _call(self, action: Action, **arguments: Any) -> Any:
+        given = {name: value for name, value in arguments.items() if value is not None}
+        return await self._execute(Operation(self._model, action, given))
+
+    async def find_unique(self, where: Where, include: Include | None = None) -> RecordT | None:
+        """Return the row that a unique key names, or None."""
+        arguments = {"where": where} if include is None else {"where": where, "include": include}
+        return cast(
+            "RecordT | None", await self._execute(Operation(self._model, Action.FIND_UNIQUE, arguments))
+        )
+
+    async def find_unique_or_raise(self, where: Where, include: Include | None = None) -> RecordT:
+        """Return the row that a unique key names, or raise `RecordNotFoundError`."""
+        return cast("RecordT", await self._call(Action.FIND_UNIQUE_OR_RAISE, where=where, include=include))
+
+    async def find_first(
+        self,
+        skip: int | None = None,
+        where: Where | None = None,
+        cursor: Where | None = None,
+        include: Include | None = None,
+        order: Order | None = None,
+        distinct: Sequence[str] | None = None,
+    ) -> RecordT | None:
+        """Return the first row that matches, or None. Without `order`, any row that matches may be the first."""
+        result = await self._call(
+            Action.FIND_FIRST,
+            skip=skip,
+            where=where,
+            cursor=cursor,
+            include=include,
+            order=order,
+            distinct=distinct,
+        )
+        return cast("RecordT | None", result)
+
+    async def find_first_or_raise(
+        self,
+        skip: int | None = None,
+        where: Where | None = None,
+        cursor: Where | None = None,
+        include: Include | None = None,
+        order: Order | None = None,
+        distinct: Sequence[str] | None = None,
+    ) -> RecordT:
+        """Return the first row that matches, or raise `RecordNotFoundError`."""
+        result = await self._call(
+            Action.FIND_FIRST_OR_RAISE,
+            skip=skip,
+            where=where,
+            cursor=cursor,
+            include=include,
+            order=order,
+            distinct=distinct,
+        )
+        return cast("RecordT", result)
+
+    async def find_many(
+        self,
+        take: int | None = None,
+        skip: int | None = None,
+        where: Where | None = None,
+        cursor: Where | None = None,
+        include: Include | None = None,
+        order: Order | None = None,
+        distinct: Sequence[str] | None = None,
+    ) -> list[RecordT]:
+        """Return the rows that match. A negative `take` counts from the end."""
+        result = await self._call(
+            Action.FIND_MANY,
+            take=take,
+            skip=skip,
+            where=where,
+            cursor=cursor,
+            include=include,
+            order=order,
+            distinct=distinct,
+        )
+        return cast("list[RecordT]", result)
+
+    @overload
+    async def count(
+        self,
+        select: None = None,
+        take: int | None = None,
+        skip: int | None = None,
+        where: Where | None = None,
+        cursor: Where | None = None,
+    ) -> int: ...
+
+    @overload
+    async def count(
+        self,
+        select: Mapping[str, bool],
+        take: int | None = None,
+        skip: int | None = None,
+        where: Where | None = None,
+        cursor: Where | None = None,
+    ) -> dict[str, int]: ...
+
+    async def count(
+        self,
+        select: Mapping[str, bool] | None = None,
+        take: int | None = None,
+        skip: int | None = None,
+        where: Where | None = None,
+        cursor: Where | None = None,
+    ) -> int | dict[str, int]:
+        """Return how many rows match; with `select`, how many have a value, per field."""
+        result = await self._call(
+            Action.COUNT, select=select, take=take, skip=skip, where=where, cursor=cursor
+        )
+        return cast("int | dict[str, int]", result)
+
+    async def create(self, data: Data, include: Include | None = None) -> RecordT:
+        """Create one row and return it."""
+        return cast("RecordT", await self._call(Action.CREATE, data=data, include=include))
+
+    async def create_many(self, data: Sequence[Data], *, skip_duplicates: bool | None = None) -> int:
+        """Create rows, all or none, and return how many; rows that exist are left out with `skip_duplicates`."""
+        rows = list(data)
+        return cast("int", await self._call(Action.CREATE_MANY, data=rows, skip_duplicates=skip_duplicates))
+
+    async def update(self, data: Data, where: Where, include: Include | None = None) -> RecordT | None:
+        """Change the row that a unique key names and return it; None when there is no such row."""
+        return cast(
+            "RecordT | None", await self._call(Action.UPDATE, data=data, where=where, include=include)
+        )
+
+    async def update_many(self, data: Data, where: Where) -> int:
+        """Change every row that matches and return how many there were."""
+        return cast("int", await self._call(Action.UPDATE_MANY, data=data, where=where))
+
+    async def upsert(self, where: Where, data: Data, include: Include | None = None) -> RecordT:
+        """Change the row that a unique key names, or create it: `data` holds `create` and `update`."""
+        return cast("RecordT", await self._call(Action.UPSERT, where=where, data=data, include=include))
+
+    async def delete(self, where: Where, include: Include | None = None) -> RecordT | None:
+        """Delete the row that a unique key names and return it; None when there is no such row."""
+        return cast("RecordT | None", await self._call(Action.DELETE, where=where, include=include))
+
+    async def delete_many(self, where: Where | None = None) -> int:
+        """Delete every row that matches and return how many there were."""
+        return cast("int", await self._call(Action.DELETE_MANY, where=where))
+
+
+class DatabaseClient:
+    """Holds a `ModelClient` for every model of the schema: the model `MarketResearchData` is `marketresearchdata`.
+
+    Subclasses may declare the attributes with their record classes, for the type checker.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+        for spec in repository.schema:
+            setattr(self, spec.attribute, ModelClient[Any](repository, spec.name))
+
+    def model(self, name: str) -> ModelClient[Any]:
+        """Return the client of a model by the model's name."""
+        client: ModelClient[Any] = getattr(self, self.repository.schema.model(name).attribute)
+        return client

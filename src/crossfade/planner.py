@@ -1,0 +1,77 @@
+"""Which moves the relations between models permit. Every refusal names the models and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from crossfade.errors import StageMoveError
+from crossfade.schema import Schema
+from crossfade.stages import MOVES, Stage, has_begun, has_moved, is_final, is_forward, moves_authority
+
+
+class Planner:
+    """Checks a step against where the related models stand.
+
+    * A parent is written to both stores before its children are, and for as long as they are: a child's row cannot
+      stand where its parent's is missing.
+    * A model is `complete` only when everything it is related to has at least reached `live`.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._parents = {spec.name: _strict_parents(schema, spec.name) for spec in schema}
+        self._children = {
+            name: frozenset(child for child, parents in self._parents.items() if name in parents)
+            for name in self._parents
+        }
+
+    def check_move(self, stages: Mapping[str, Stage], model: str, wanted: Stage) -> None:
+        """Return when `model` may move to `wanted` now.
+
+        Raises:
+            UnknownModelError: there is no such model.
+            StageMoveError: the move is more than one step, or a related model stands in the way.
+        """
+        self._schema.model(model)
+        current = stages[model]
+        if (current, wanted) not in MOVES:
+            raise StageMoveError(model, current, wanted, "a model moves one step at a time")
+        blockers, remedy = self._blockers(stages, model, current, wanted)
+        if blockers:
+            names = ", ".join(f"{name} ({stages[name]})" for name in sorted(blockers))
+            raise StageMoveError(model, current, wanted, f"of {names}; {remedy}")
+
+    def _blockers(
+        self, stages: Mapping[str, Stage], model: str, current: Stage, wanted: Stage
+    ) -> tuple[frozenset[str], str]:
+        neighbours = self._schema.neighbours(model)
+        blockers: frozenset[str] = frozenset()
+        remedy = ""
+        if not has_begun(current):
+            blockers = frozenset(name for name in self._parents[model] if not has_begun(stages[name]))
+            remedy = "move the models it refers to first"
+        elif not has_begun(wanted):
+            blockers = frozenset(name for name in self._children[model] if has_begun(stages[name]))
+            remedy = "move the models that refer to it back first"
+        elif is_final(wanted):
+            blockers = frozenset(name for name in neighbours if not has_moved(stages[name]))
+            remedy = "bring every related model to live first"
+        elif moves_authority(current, wanted) and not is_forward(current, wanted):
+            blockers = frozenset(name for name in neighbours if is_final(stages[name]))
+            remedy = "move the related models back from complete first"
+        return blockers, remedy
+
+
+def _strict_parents(schema: Schema, model: str) -> frozenset[str]:
+    """The models that `model` refers to and that do not, directly or through others, refer back to it."""
+    return frozenset(name for name in schema.parents(model) if model not in _ancestors(schema, name))
+
+
+def _ancestors(schema: Schema, model: str) -> frozenset[str]:
+    found: set[str] = set()
+    waiting = [model]
+    while waiting:
+        for parent in schema.parents(waiting.pop()) - found:
+            found.add(parent)
+            waiting.append(parent)
+    return frozenset(found)

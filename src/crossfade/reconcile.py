@@ -1,0 +1,247 @@
+"""Verify suspect keys and bring the follower's row level with the authority's.
+
+Theory of operation. A key is taken up when it has been quiet for `settle` seconds and no follower write for it is under
+way. Both sides are read. Equal rows clear the key. Different rows are copied, authority to follower, by a job in the
+follow queue: it is in order with every follower write of that key, reads the authority again just before it writes,
+and leaves the key down for another look, so a copy is itself verified. A write that ends meanwhile puts the key down
+anew. Parents are copied before children, and deletes go the other way round.
+
+A row that cannot be copied (a constraint in the way, a side that does not answer) stays down and is tried again, later
+each time; it never keeps the others from their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from crossfade.breaker import FAILURES, Breaker
+from crossfade.capture import Capture, Suspicion
+from crossfade.compare import row_differences
+from crossfade.events import Difference, DifferenceKind, Observer, Role, RowReconciled, Verdict, WriteCompared
+from crossfade.fields import Json
+from crossfade.follow import FollowJob, FollowQueue
+from crossfade.keys import Key, is_primary, key_of, parent_keys, read_by_key, where_of
+from crossfade.operation import Action, Operation
+from crossfade.paths import Path
+from crossfade.records import Record
+from crossfade.schema import ModelSpec, Scalar, Schema
+from crossfade.side import ask_within
+from crossfade.stages import Plan, Side
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileSettings:
+    """Bounds of reconciling. Times in seconds."""
+
+    settle: float = 0.05
+    batch: int = 64
+    interval: float = 0.05
+    deadline: float = 5.0
+    backoff: float = 0.1
+    longest_backoff: float = 5.0
+
+
+class Reconciler:
+    """Works through the suspect keys. `plan_of(model)` says which side is the authority now."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        paths: Mapping[Side, Path],
+        breakers: Mapping[Side, Breaker],
+        capture: Capture,
+        queue: FollowQueue,
+        observer: Observer,
+        plan_of: Callable[[str], Plan],
+        settings: ReconcileSettings | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._schema = schema
+        self._paths = paths
+        self._breakers = breakers
+        self._capture = capture
+        self._queue = queue
+        self._observer = observer
+        self._plan_of = plan_of
+        self._settings = settings or ReconcileSettings()
+        self._clock = clock
+        self._rank = {spec.name: rank for rank, spec in enumerate(schema.in_foreign_key_order())}
+        self._task: asyncio.Task[None] | None = None
+        self._round = asyncio.Lock()
+
+    def start(self) -> None:
+        """Start the loop."""
+        self._task = asyncio.create_task(self._loop(), name="reconcile")
+
+    async def close(self) -> None:
+        """Stop the loop."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def drain(self, models: Iterable[str], deadline: float) -> bool:
+        """Verify every suspect key of `models`, without waiting for quiet; True when none is left in time."""
+        wanted = frozenset(models)
+        until = self._clock() + deadline
+        while True:
+            await self._queue.settle(wanted)
+            if not any(self._capture.pending(model) for model in wanted):
+                return True
+            if self._clock() >= until:
+                return False
+            if not await self.run_once(wanted, settle=0.0):
+                await asyncio.sleep(self._settings.interval / 10)
+
+    async def rest(self, models: Iterable[str], deadline: float) -> bool:
+        """Wait until nothing of `models` is queued or suspect, without hurrying it; True when it came to that."""
+        wanted = frozenset(models)
+        until = self._clock() + deadline
+        while True:
+            if not any(self._queue.outstanding(m) or self._capture.pending(m) for m in wanted):
+                return True
+            if self._clock() >= until:
+                return False
+            await asyncio.sleep(self._settings.interval / 5)
+
+    async def _loop(self) -> None:
+        while True:
+            if not await self.run_once():
+                await asyncio.sleep(self._settings.interval)
+
+    async def run_once(self, models: frozenset[str] | None = None, *, settle: float | None = None) -> int:
+        """Look at one batch of keys that are due; return how many were looked at."""
+        quiet = self._settings.settle if settle is None else settle
+        async with self._round:
+            due = self._due(models, quiet)
+            if due:
+                await asyncio.gather(*(self._verify(key, suspicion) for key, suspicion in due))
+            return len(due)
+
+    def _due(self, models: frozenset[str] | None, quiet: float) -> list[tuple[Key, Suspicion]]:
+        now = self._clock()
+        due: list[tuple[Key, Suspicion]] = []
+        for key, suspicion in self._capture.suspects.items():
+            if models is not None and key.model not in models:
+                continue
+            if self._is_due(suspicion, now, quiet) and not self._queue.busy(key):
+                due.append((key, suspicion))
+                if len(due) >= self._settings.batch:
+                    break
+        return sorted(due, key=lambda entry: self._rank[entry[0].model])
+
+    def _is_due(self, suspicion: Suspicion, now: float, quiet: float) -> bool:
+        wait = quiet
+        if suspicion.attempts > 1:
+            backoff = self._settings.backoff * 2 ** min(suspicion.attempts - 2, 10)
+            wait = max(wait, min(backoff, self._settings.longest_backoff))
+        return now - suspicion.since >= wait
+
+    async def _verify(self, key: Key, suspicion: Suspicion) -> None:
+        spec = self._schema.models[key.model]
+        plan = self._plan_of(key.model)
+        ended = self._capture.last_end(key)
+        since = suspicion.since
+        try:
+            expected, actual = await asyncio.gather(
+                self._read(plan.authority, spec, key), self._read(plan.follower, spec, key)
+            )
+        except FAILURES:
+            self._put_off(key, suspicion)
+            return
+        if not is_primary(spec, key):
+            self._capture.suspect((key_of(spec, row) for row in (expected, actual) if row is not None), since)
+            self._capture.clear(key)
+            return
+        if self._capture.last_end(key) != ended or suspicion.since != since or self._queue.busy(key):
+            return  # it was written meanwhile; its turn comes again
+        differences = self._differences(key.model, expected, actual)
+        self._pass_verdict(key, suspicion, differences)
+        if not differences:
+            self._capture.clear(key)
+            self._observer.observe(RowReconciled(key.model, "equal"))
+            return
+        self._queue_copy(spec, key, suspicion, parents=parent_keys(spec, vars(expected)) if expected else [])
+
+    def _pass_verdict(self, key: Key, suspicion: Suspicion, differences: tuple[Difference, ...]) -> None:
+        """Judge the write that brought the key here, once, now that the rows have been read at rest."""
+        if suspicion.blame is None:
+            return
+        action, _ = suspicion.blame
+        suspicion.blame = None
+        verdict = Verdict.MISMATCHED if differences else Verdict.IN_FLIGHT
+        self._observer.observe(WriteCompared(key.model, action, verdict, differences))
+
+    def _differences(self, model: str, expected: Any, actual: Any) -> tuple[Difference, ...]:
+        if expected is None or actual is None:
+            if expected is actual:
+                return ()
+            return (Difference("", DifferenceKind.MISSING if actual is None else DifferenceKind.EXTRA),)
+        return row_differences(self._schema, model, expected, actual)
+
+    def _queue_copy(self, spec: ModelSpec, key: Key, suspicion: Suspicion, parents: list[Key]) -> None:
+        async def run() -> None:
+            await self._copy(spec, key, suspicion)
+
+        # A child's copy waits for its parent's. A parent that is itself suspect is copied in the same round, before it.
+        job = FollowJob(spec.name, Action.UPSERT, run, keys=(key,), parents=parents)
+        job.on_drop = lambda _reason: self._put_off(key, suspicion)
+        self._queue.offer(job)
+
+    async def _copy(self, spec: ModelSpec, key: Key, suspicion: Suspicion) -> None:
+        plan = self._plan_of(key.model)
+        try:
+            row = await self._read(plan.authority, spec, key)
+            operation = copy_of(spec, key, row)
+            path, breaker = self._paths[plan.follower], self._breakers[plan.follower]
+            await ask_within(path, operation, Role.FOLLOWER, self._observer, breaker, self._settings.deadline)
+        except FAILURES:
+            self._observer.observe(RowReconciled(key.model, "failed"))
+        else:
+            self._observer.observe(RowReconciled(key.model, "deleted" if row is None else "copied"))
+        self._put_off(key, suspicion)
+
+    def _put_off(self, key: Key, suspicion: Suspicion) -> None:
+        """Leave the key down for another look; each one that was in vain makes the next wait longer."""
+        if key in self._capture.suspects:
+            suspicion.attempts += 1
+            suspicion.since = self._clock()
+            self._capture.suspects.move_to_end(key)
+
+    async def _read(self, side: Side, spec: ModelSpec, key: Key) -> Any:
+        return await ask_within(
+            self._paths[side],
+            read_by_key(spec, key),
+            Role.SHADOW,
+            self._observer,
+            self._breakers[side],
+            self._settings.deadline,
+        )
+
+
+def copy_of(spec: ModelSpec, key: Key, row: Record | None) -> Operation:
+    """Return the operation that makes the row of `key` equal to `row`: an upsert of every field, or a delete."""
+    where = where_of(spec, key)
+    if row is None:
+        return Operation(spec.name, Action.DELETE, {"where": where})
+    values = {name: _argument(spec, name, getattr(row, name)) for name in spec.fields}
+    create = {name: value for name, value in values.items() if value is not None}
+    update = {name: value for name, value in values.items() if name not in spec.primary_key}
+    for name, column in spec.fields.items():
+        if column.scalar is Scalar.JSON and not column.is_list and name in update and update[name] is None:
+            update[name] = Json(
+                None
+            )  # Prisma takes no plain None here; a JSON null reads as None all the same
+    return Operation(spec.name, Action.UPSERT, {"where": where, "data": {"create": create, "update": update}})
+
+
+def _argument(spec: ModelSpec, name: str, value: Any) -> Any:
+    """Turn a canonical value back into what a caller would pass."""
+    column = spec.fields[name]
+    if column.scalar is not Scalar.JSON or value is None:
+        return value
+    return [Json(item) for item in value] if column.is_list else Json(value)

@@ -1,0 +1,389 @@
+"""One operation, from the call to the answer: resolve the plan, pin, execute on the authority, follow, compare.
+
+What the caller waits for is the authority, and nothing else. Whatever concerns the other side is queued (`follow`,
+`shadow`) or noted (`capture`), and cannot raise into the call. There are two exceptions, both asked for:
+`follow="await"`, and models that *straddle*: while a neighbour's writes belong to the other side, a parent must be on
+both sides before its child can be created on either, so the follower is awaited then, within `follow_deadline`.
+
+A move of the authority is the only time a writer waits: `move` closes the model's gate, lets the writes under way
+finish, drains the follower, raises sequences, swaps the plan and opens the gate. The pause is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic, perf_counter
+from typing import Any, Literal, Self
+
+from crossfade.breaker import FAILURES, OUTAGES, Breaker
+from crossfade.capture import Capture
+from crossfade.errors import CrossfadeError, StageMoveError, UnsupportedQueryError
+from crossfade.events import NullObserver, Observer, Role, StageMoved
+from crossfade.follow import FollowQueue
+from crossfade.follower import AcceptedWrite, Follower
+from crossfade.keys import Key, key_from_values, key_from_where, key_of
+from crossfade.operation import MANY_WRITES, READS, Action, Operation, Pinner, models_touched, nested_writes
+from crossfade.paths import Path
+from crossfade.planner import Planner
+from crossfade.reconcile import Reconciler, ReconcileSettings
+from crossfade.schema import ModelSpec, Schema
+from crossfade.shadow import ShadowReader, ShadowSettings
+from crossfade.side import ask
+from crossfade.stages import PLANS, FollowerPart, Plan, Side, Stage, Topology, has_begun, moves_authority
+
+
+@dataclass(frozen=True, slots=True)
+class RepositorySettings:
+    """How the repository treats the other side. Times in seconds."""
+
+    topology: Topology = Topology.SEPARATE
+    follow: Literal["background", "await"] = "background"
+    follow_deadline: float = 5.0
+    follow_workers: int = 8
+    follow_limit: int = 10_000
+    captures: bool = True
+    """Whether keys written at stages without a follower write (`off`, `complete`) are kept and brought level."""
+    drain_deadline: float = 10.0
+    shadow: ShadowSettings = field(default_factory=ShadowSettings)
+    reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
+
+
+@dataclass(slots=True)
+class _Model:
+    """One model's standing. `awaits` is set while it straddles; `gate` exists while its authority moves."""
+
+    spec: ModelSpec
+    plan: Plan
+    alone: tuple[str, ...]
+    sample: float = 1.0
+    awaits: bool = False
+    writing: int = 0
+    gate: asyncio.Future[None] | None = None
+    quiet: asyncio.Future[None] | None = None
+
+
+class Repository:
+    """Executes operations on two sides, by the stage of each model. Open it with `async with`."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        paths: Mapping[Side, Path],
+        *,
+        stages: Mapping[str, Stage] | None = None,
+        observer: Observer | None = None,
+        settings: RepositorySettings | None = None,
+        pinner: Pinner | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.schema = schema
+        self._settings = settings or RepositorySettings()
+        self._paths = paths
+        self._observer = observer or NullObserver()
+        self._pinner = pinner or Pinner(schema)
+        self._chance = chance
+        self._planner = Planner(schema)
+        self._plans = PLANS[self._settings.topology]
+        at = {spec.name: Stage.OFF for spec in schema} | dict(stages or {})
+        self._models = {
+            name: _Model(schema.model(name), self._plans[stage], (name,)) for name, stage in at.items()
+        }
+        self.capture = Capture()
+        self.breakers = {side: Breaker(side, self._observer) for side in paths}
+        self.queue = FollowQueue(
+            self._observer, workers=self._settings.follow_workers, limit=self._settings.follow_limit
+        )
+        self.reconciler = Reconciler(
+            schema,
+            paths,
+            self.breakers,
+            self.capture,
+            self.queue,
+            self._observer,
+            self.plan,
+            self._settings.reconcile,
+        )
+        self.shadow = ShadowReader(
+            schema, paths, self.breakers, self.capture, self._observer, self._settled, self._settings.shadow
+        )
+        self._follower = Follower(
+            schema,
+            paths,
+            self.breakers,
+            self.capture,
+            self.queue,
+            self._observer,
+            self._settings.follow_deadline,
+        )
+        self._moving = asyncio.Lock()
+        self._note_straddling()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.gather(*(path.connect() for path in self._paths.values()))
+        self.queue.start()
+        self.reconciler.start()
+        self.shadow.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shadow.close()
+        await self.reconciler.close()
+        await self.queue.close()
+        await asyncio.gather(*(path.close() for path in self._paths.values()))
+
+    # --- what stands where ---------------------------------------------------------------------------------------
+
+    def plan(self, model: str) -> Plan:
+        """Return what the stage of `model` means now."""
+        return self._models[model].plan
+
+    def stages(self) -> dict[str, Stage]:
+        """Return the stage of every model."""
+        return {name: model.plan.stage for name, model in self._models.items()}
+
+    def sample(self, model: str, share: float) -> None:
+        """Set the share of reads of `model` that are compared, 0 to 1."""
+        self._models[model].sample = share
+
+    # --- one operation -------------------------------------------------------------------------------------------
+
+    async def execute(self, operation: Operation) -> Any:
+        """Execute one operation and return the authority's result, or raise the authority's error, unchanged.
+
+        Raises:
+            DataError: the authority refused it.
+            QueryError: the arguments cannot be used.
+            UnsupportedQueryError: a write holds nested writes while a model it spans is being migrated.
+        """
+        model = self._models[operation.model]
+        if operation.action not in READS:
+            return await self._write(model, operation)
+        arguments = operation.arguments
+        if len(arguments) == 1 and model.spec.uniques.keys() >= arguments.get("where", _NOTHING).keys():
+            models = (
+                model.alone
+            )  # a plain read by a unique key, the commonest call, touches its own model only
+        else:
+            models = models_touched(self.schema, operation)
+        plan = model.plan
+        side = plan.reads if len(models) == 1 else self._reads_of(models)
+        if plan.shadow is None or (model.sample < 1.0 and self._chance() >= model.sample):
+            return await ask(self._paths[side], operation, Role.AUTHORITY, self._observer)
+        return await self._shadowed_read(operation, side, models)
+
+    async def _shadowed_read(self, operation: Operation, side: Side, models: Sequence[str]) -> Any:
+        try:
+            result = await ask(self._paths[side], operation, Role.AUTHORITY, self._observer)
+        except CrossfadeError as error:
+            if not isinstance(error, OUTAGES) and self._all_fed(models):
+                self.shadow.offer(operation, error, side, models)
+            raise
+        if len(models) == 1 or self._all_fed(models):
+            self.shadow.offer(operation, result, side, models)
+        return result
+
+    def _reads_of(self, models: Sequence[str]) -> Side:
+        """SQLAlchemy answers a read of several models only if it answers for each of them."""
+        on_sqlalchemy = all(self._models[name].plan.reads is Side.SQLALCHEMY for name in models)
+        return Side.SQLALCHEMY if on_sqlalchemy else Side.PRISMA
+
+    def _all_fed(self, models: Sequence[str]) -> bool:
+        fed = (FollowerPart.APPLY, FollowerPart.READ_BACK)
+        return all(self._models[name].plan.follower_part in fed for name in models)
+
+    async def _write(self, model: _Model, operation: Operation) -> Any:
+        while model.gate is not None:
+            await asyncio.shield(model.gate)
+        model.writing += 1
+        try:
+            self._refuse_nested(model, operation)
+            plan = model.plan
+            if plan.follower_part is FollowerPart.NONE or (
+                plan.follower_part is FollowerPart.CAPTURE and not self._settings.captures
+            ):
+                return await ask(self._paths[plan.authority], operation, Role.AUTHORITY, self._observer)
+            return await self._followed_write(model, plan, operation)
+        finally:
+            model.writing -= 1
+            if model.quiet is not None and not model.writing and not model.quiet.done():
+                model.quiet.set_result(None)
+
+    def _refuse_nested(self, model: _Model, operation: Operation) -> None:
+        """Nested writes are passed through while nothing they span has begun to move, and refused after that."""
+        nested = nested_writes(model.spec, operation)
+        if not nested:
+            return
+        spanned = [operation.model, *(model.spec.relations[name].model for name in nested)]
+        if any(has_begun(self._models[name].plan.stage) for name in spanned):
+            raise UnsupportedQueryError(
+                operation.model,
+                f"data.{nested[0]}",
+                "nested writes cannot be followed; write the related rows by calls of their own",
+            )
+
+    async def _followed_write(self, model: _Model, plan: Plan, operation: Operation) -> Any:
+        pinned = self._pinner.pin(operation)
+        many = operation.action in MANY_WRITES
+        path = self._paths[plan.authority]
+        if operation.action is Action.CREATE_MANY:
+            pinned = await self._with_reserved_ids(model.spec, path, pinned)
+        keys = await self._keys_before(model.spec, path, pinned) if many else ()
+        ticket = self.capture.begin(operation.model, many=many)
+        try:
+            result = await ask(path, pinned, Role.AUTHORITY, self._observer)
+        except BaseException as error:
+            keys = (*keys, *_keys_named(model.spec, pinned))
+            self.capture.end(operation.model, keys, ticket, many=many)
+            if not isinstance(error, CrossfadeError) or isinstance(error, OUTAGES):
+                # Nobody knows whether the write took place: the connection broke, or the caller gave up.
+                self.capture.suspect(keys, monotonic())
+            raise
+        if not many:
+            keys = _keys_written(model.spec, pinned, result)
+        overlapped = self.capture.end(operation.model, keys, ticket, many=many)
+        if many or overlapped or plan.follower_part is FollowerPart.CAPTURE:
+            self.capture.suspect(keys, monotonic())
+        if plan.follower_part is not FollowerPart.CAPTURE and (keys or many):
+            accepted = AcceptedWrite(model.spec, plan, pinned, result, keys, overlapped=overlapped or many)
+            done = self._follower.follow(accepted)
+            if done is not None and (model.awaits or self._settings.follow == "await"):
+                await self._wait_for(done)
+        return result
+
+    async def _wait_for(self, job_done: asyncio.Future[None]) -> None:
+        await asyncio.wait([job_done], timeout=self._settings.follow_deadline)
+
+    async def _with_reserved_ids(self, spec: ModelSpec, path: Path, operation: Operation) -> Operation:
+        """Give the rows of a `create_many` the ids that the authority's sequence would give them.
+
+        The engine returns only a count, so there is no row to take them from afterwards.
+        """
+        rows = [dict(row) for row in operation.arguments["data"]]
+        for column in spec.minted_by_database:
+            lacking = [row for row in rows if column.name not in row]
+            if lacking:
+                values = await path.reserve(spec.name, column.name, len(lacking))
+                for row, value in zip(lacking, values, strict=True):
+                    row[column.name] = value
+        return operation._replace(arguments={**operation.arguments, "data": rows})
+
+    async def _keys_before(self, spec: ModelSpec, path: Path, operation: Operation) -> tuple[Key, ...]:
+        """Return the keys of the rows that a write of many rows is about to touch."""
+        if operation.action is Action.CREATE_MANY:
+            found = [key_from_values(spec, row) for row in operation.arguments["data"]]
+            return tuple(key for key in found if key is not None)
+        where = operation.arguments.get("where")
+        rows = await path.execute(Operation(spec.name, Action.FIND_MANY, {"where": where} if where else {}))
+        return tuple(key_of(spec, row) for row in rows)
+
+    # --- moving a model ------------------------------------------------------------------------------------------
+
+    async def move(self, model: str, stage: Stage, *, by: str, reason: str = "requested") -> float:
+        """Move `model` one step, to `stage`, and return how long its writers waited, in seconds.
+
+        Raises:
+            StageMoveError: the step is not permitted, or the other side could not be drained; nothing moved.
+        """
+        state = self._models[model]
+        async with self._moving:
+            before = state.plan.stage
+            self._planner.check_move(self.stages(), model, stage)
+            pause = 0.0
+            if moves_authority(before, stage):
+                pause = await self._hand_over(state, stage)
+            else:
+                state.plan = self._plans[stage]
+            self._note_straddling()
+        self._observer.observe(StageMoved(model, before, stage, pause, by, reason))
+        return pause
+
+    async def _hand_over(self, state: _Model, stage: Stage) -> float:
+        """Give the write authority to the other side, with the writers waiting."""
+        name, before = state.spec.name, state.plan
+        if not await self.reconciler.drain([name], self._settings.drain_deadline):
+            raise StageMoveError(
+                name, before.stage, stage, "its follower has not caught up; is that store well?"
+            )
+        loop = asyncio.get_running_loop()
+        started = perf_counter()
+        state.gate = loop.create_future()
+        try:
+            await self._until_quiet(state, stage)
+            if not await self.reconciler.drain([name], self._settings.drain_deadline):
+                raise StageMoveError(name, before.stage, stage, "its follower could not be drained in time")
+            await self._raise_sequences(state.spec, before)
+            state.plan = self._plans[stage]
+        except FAILURES as error:
+            if isinstance(error, StageMoveError):
+                raise
+            raise StageMoveError(name, before.stage, stage, f"a side does not answer ({error})") from error
+        finally:
+            gate, state.gate = state.gate, None
+            gate.set_result(None)
+        return perf_counter() - started
+
+    async def _until_quiet(self, state: _Model, stage: Stage) -> None:
+        if not state.writing:
+            return
+        state.quiet = asyncio.get_running_loop().create_future()
+        try:
+            done, _ = await asyncio.wait([state.quiet], timeout=self._settings.drain_deadline)
+        finally:
+            state.quiet = None
+        if not done:
+            why = "a write under way does not end"
+            raise StageMoveError(state.spec.name, state.plan.stage, stage, why)
+
+    async def _raise_sequences(self, spec: ModelSpec, before: Plan) -> None:
+        for column in spec.minted_by_database:
+            last = await self._paths[before.authority].sequence_value(spec.name, column.name)
+            if last:
+                await self._paths[before.follower].advance_sequence(spec.name, column.name, last)
+
+    def _note_straddling(self) -> None:
+        for name, state in self._models.items():
+            others = (self._models[other].plan.authority for other in self.schema.neighbours(name))
+            state.awaits = any(authority is not state.plan.authority for authority in others)
+
+    async def _settled(self, models: Sequence[str]) -> bool:
+        """Wait, within bounds, until nothing of `models` is queued or suspect; True when it came to that."""
+        return await self.reconciler.rest(models, self._settings.shadow.settle_deadline)
+
+    async def drain(self, deadline: float = 60.0) -> bool:
+        """Bring every follower level with its authority; True when nothing is left to do in time."""
+        return await self.reconciler.drain(self._models, deadline)
+
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def _keys_named(spec: ModelSpec, operation: Operation) -> list[Key]:
+    """The keys that a single-row write names in its arguments."""
+    data = operation.arguments.get("data") or {}
+    keys: list[Key | None] = []
+    match operation.action:
+        case Action.CREATE:
+            keys.append(key_from_values(spec, data))
+        case Action.UPSERT:
+            keys.append(key_from_values(spec, data["create"]))
+            keys.append(key_from_where(spec, operation.arguments.get("where")))
+        case Action.UPDATE | Action.DELETE:
+            keys.append(key_from_where(spec, operation.arguments.get("where")))
+        case _:
+            pass
+    return [key for key in keys if key is not None]
+
+
+def _keys_written(spec: ModelSpec, operation: Operation, row: Any) -> tuple[Key, ...]:
+    """The primary keys that a single-row write touched: the row's own, and the one it had before."""
+    if row is None:
+        return ()
+    key = key_of(spec, row)
+    if operation.action is Action.UPDATE:
+        named = key_from_where(spec, operation.arguments.get("where"))
+        if named is not None and named != key and {n for n, _ in named.items} == set(spec.primary_key):
+            return (key, named)
+    return (key,)

@@ -1,0 +1,204 @@
+"""Shadow reads, off the caller's time: ask the other side the same question and judge the answer.
+
+Theory of operation. The caller has its answer before anything here runs; `offer` only puts the question into a bounded
+queue (beyond `limit` it is dropped and counted). A worker asks the other side. Two equal answers are `matched`. Two
+different ones prove nothing yet, because the two reads happened at different times: the question is asked again, of
+both sides, once the follower has done what it had to do for these models. If no write started or ended around the
+second look and the answers still differ, they are `mismatched`. If they have become equal, or writes never rest long
+enough to look, the verdict is `in_flight`. A question with several right answers (rows that tie) is `ignored`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from crossfade.breaker import FAILURES, OUTAGES, Breaker
+from crossfade.capture import Capture
+from crossfade.compare import Comparison, compare
+from crossfade.errors import UnsupportedQueryError
+from crossfade.events import Difference, Observer, ReadCompared, Role, ShadowDropped, Verdict
+from crossfade.operation import Operation
+from crossfade.paths import Path
+from crossfade.schema import Schema
+from crossfade.side import ask_within
+from crossfade.stages import Side
+
+
+class _Question(NamedTuple):
+    operation: Operation
+    outcome: Any
+    answered_by: Side
+    models: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowSettings:
+    """Bounds of shadow work. Times in seconds."""
+
+    workers: int = 4
+    limit: int = 1_000
+    deadline: float = 5.0
+    rechecks: int = 6
+    pause: float = 0.02
+    settle_deadline: float = 2.0
+
+
+class ShadowReader:
+    """Asks the other side and compares. `settled(models)` waits until the follower has caught up with them."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        paths: Mapping[Side, Path],
+        breakers: Mapping[Side, Breaker],
+        capture: Capture,
+        observer: Observer,
+        settled: Callable[[Sequence[str]], Awaitable[bool]],
+        settings: ShadowSettings | None = None,
+    ) -> None:
+        self._schema = schema
+        self._paths = paths
+        self._breakers = breakers
+        self._capture = capture
+        self._observer = observer
+        self._settled = settled
+        self._settings = settings or ShadowSettings()
+        self._queue: deque[_Question] = deque()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._resting: list[asyncio.Future[None]] = []
+        self._busy = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def start(self) -> None:
+        """Start the workers on the running loop."""
+        count = self._settings.workers
+        self._tasks = [asyncio.create_task(self._work(), name=f"shadow-{n}") for n in range(count)]
+
+    async def close(self) -> None:
+        """Stop the workers; questions not yet asked are dropped, and counted."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        while self._queue:
+            question = self._queue.popleft()
+            self._drop(question.operation, "closed")
+        self._announce_rest()
+
+    async def drain(self) -> None:
+        """Wait until every question that was put has been judged."""
+        while self._queue or self._busy:
+            rest: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._resting.append(rest)
+            await rest
+
+    def offer(self, operation: Operation, outcome: Any, answered_by: Side, models: Sequence[str]) -> None:
+        """Put a question whose answer the caller has: `outcome` is a result, or the exception that was raised."""
+        if len(self._queue) >= self._settings.limit:
+            self._drop(operation, "queue_full")
+            return
+        self._queue.append(_Question(operation, outcome, answered_by, models))
+        while self._idle:
+            worker = self._idle.popleft()
+            if not worker.done():
+                worker.set_result(None)
+                return
+
+    def _drop(self, operation: Operation, reason: str) -> None:
+        self._observer.observe(ShadowDropped(operation.model, operation.action, reason))
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            while not self._queue:
+                wake: asyncio.Future[None] = loop.create_future()
+                self._idle.append(wake)
+                await wake
+            question = self._queue.popleft()
+            self._busy += 1
+            try:
+                await self._judge(question)
+            except Exception:  # noqa: BLE001  # whatever it is, it belongs to the comparison and not to a caller
+                self._report(question, Verdict.ERROR)
+            finally:
+                self._busy -= 1
+                if not self._queue and not self._busy:
+                    self._announce_rest()
+
+    def _announce_rest(self) -> None:
+        for rest in self._resting:
+            if not rest.done():
+                rest.set_result(None)
+        self._resting.clear()
+
+    async def _judge(self, question: _Question) -> None:
+        other = question.answered_by.other
+        if not self._breakers[other].allows():
+            self._drop(question.operation, "breaker_open")
+            return
+        answer = await self._ask(other, question.operation)
+        if isinstance(answer, OUTAGES):
+            self._report(question, Verdict.ERROR)
+            return
+        if isinstance(answer, UnsupportedQueryError):
+            self._report(question, Verdict.SKIPPED)
+            return
+        comparison = compare(self._schema, question.operation, question.outcome, answer)
+        if comparison.equal:
+            self._report(question, Verdict.IGNORED if comparison.undetermined else Verdict.MATCHED)
+            return
+        await self._look_again(question)
+
+    async def _look_again(self, question: _Question) -> None:
+        pause = self._settings.pause
+        for _ in range(self._settings.rechecks):
+            await self._settled(question.models)
+            before, running = self._capture.version(question.models)
+            if running == 0:
+                comparison = await self._compare_now(question)
+                if comparison is None:
+                    self._report(question, Verdict.ERROR)
+                    return
+                if comparison.equal:
+                    self._report(question, Verdict.IN_FLIGHT)
+                    return
+                after, _ = self._capture.version(question.models)
+                if after == before and await self._settled(question.models):
+                    self._report(question, Verdict.MISMATCHED, comparison.differences)
+                    return
+            await asyncio.sleep(pause)
+            pause *= 2
+        self._report(question, Verdict.IN_FLIGHT)
+
+    async def _compare_now(self, question: _Question) -> Comparison | None:
+        """Ask both sides at once; None when one of them does not answer."""
+        side = question.answered_by
+        expected, actual = await asyncio.gather(
+            self._ask(side, question.operation), self._ask(side.other, question.operation)
+        )
+        if isinstance(expected, OUTAGES) or isinstance(actual, OUTAGES):
+            return None
+        return compare(self._schema, question.operation, expected, actual)
+
+    async def _ask(self, side: Side, operation: Operation) -> Any:
+        """Return the answer, or the exception in its place: a failure is as comparable as a value."""
+        path, breaker = self._paths[side], self._breakers[side]
+        try:
+            return await ask_within(
+                path, operation, Role.SHADOW, self._observer, breaker, self._settings.deadline
+            )
+        except FAILURES as error:
+            return error
+
+    def _report(
+        self, question: _Question, verdict: Verdict, differences: tuple[Difference, ...] = ()
+    ) -> None:
+        operation = question.operation
+        self._observer.observe(ReadCompared(operation.model, operation.action, verdict, differences))
