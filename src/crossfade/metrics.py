@@ -1,0 +1,319 @@
+"""Facts as Prometheus metrics: the only module that knows `prometheus_client`.
+
+Labels come from closed sets: the models and fields of the schema, the enums of crossfade, the class names in
+`crossfade.errors`. A model that the schema does not have never makes a series; any other word that is not known is
+counted as `other`. Never a key, a value or a text from outside.
+
+One `OperationFinished` costs about a microsecond: the children of the metrics are looked up once and kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple, assert_never
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from crossfade import errors
+from crossfade.errors import ConfigurationError
+from crossfade.events import (
+    BreakerMoved,
+    Event,
+    FlagRejected,
+    FollowDropped,
+    ObserverFailed,
+    OperationFinished,
+    ReadCompared,
+    Role,
+    RowReconciled,
+    ShadowDropped,
+    StageHeld,
+    StageMoved,
+    StageRequested,
+    Verdict,
+    WriteCompared,
+)
+from crossfade.operation import Action
+from crossfade.schema import Schema
+from crossfade.stages import Side, Stage, position
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BREAKER_STATES = ("closed", "half_open", "open")
+_ERRORS = frozenset(
+    name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)
+) | {"TimeoutError", "CancelledError"}
+_OTHER = "other"
+_ROW = "row"
+"""The field label of a difference that concerns the whole row."""
+_WORD = re.compile(r"[a-z][a-z0-9_.]{0,39}")
+_MOST_WORDS = 24
+
+
+class PrometheusObserver:
+    """Counts and times every fact.
+
+    `models` gives the names of every model's fields, relations included. Without a `registry` the observer makes
+    its own, which also carries the process's memory, CPU and garbage collection. Facts must all come from one thread.
+    """
+
+    def __init__(
+        self, models: Mapping[str, Collection[str]], registry: CollectorRegistry | None = None
+    ) -> None:
+        if registry is None:
+            registry = _Registry()
+            for collector in (ProcessCollector, PlatformCollector, GCCollector):
+                collector(registry=registry)
+        self.registry = registry
+        self._models = {model: frozenset(fields) for model, fields in models.items()}
+        # Facts that concern no model have None for it.
+        self._known = {None, *self._models}
+        self._metrics = _Metrics(registry)
+        self._times: dict[tuple[str, Action, Side, Role], Callable[[float], None]] = {}
+        self._comparisons: dict[tuple[str, Action, str, Verdict], Callable[[], None]] = {}
+        self._words: dict[str, set[str]] = {}
+
+    @classmethod
+    def for_schema(cls, schema: Schema, registry: CollectorRegistry | None = None) -> PrometheusObserver:
+        """Make an observer for all models and fields of `schema`."""
+        return cls({model.name: (*model.fields, *model.relations) for model in schema}, registry)
+
+    def observe(self, event: Event) -> None:
+        """Count `event`."""
+        if type(event) is OperationFinished:
+            # A NamedTuple's first four fields are the labels; slicing is cheaper than naming them.
+            time = self._times.get(event[:4])
+            if time is None:
+                time = self._new_time(event)
+            time(event.seconds)
+            if event.error is not None:
+                self._fail(event)
+            return
+        self._observe_rarer(event)
+
+    def _observe_rarer(self, event: Event) -> None:  # noqa: PLR0912 - one branch for each fact
+        if getattr(event, "model", None) not in self._known:
+            return
+        metrics = self._metrics
+        match event:
+            case ReadCompared():
+                self._compare(event, "read")
+            case WriteCompared():
+                self._compare(event, "write")
+            case FollowDropped(model, action, reason):
+                metrics.follow_drops.labels(model, action, self._word("follow", reason)).inc()
+            case ShadowDropped(model, action, reason):
+                metrics.shadow_drops.labels(model, action, self._word("shadow", reason)).inc()
+            case RowReconciled(model, outcome):
+                metrics.reconciled_rows.labels(model, self._word("outcome", outcome)).inc()
+            case BreakerMoved(side, state):
+                for known in _BREAKER_STATES:
+                    metrics.breaker_state.labels(side, known).set(known == state.replace("-", "_"))
+            case StageMoved(model, before, after, pause):
+                metrics.stage_moves.labels(model, before, after).inc()
+                metrics.stage_pause.labels(model).observe(pause)
+                self.place(model, after)
+            case StageRequested(model, stage):
+                self.request(model, stage)
+            case StageHeld(model, _, wanted):
+                metrics.stage_holds.labels(model, wanted).inc()
+            case FlagRejected(source):
+                metrics.flag_rejections.labels(self._model_in(source)).inc()
+            case ObserverFailed(callback):
+                metrics.observer_failures.labels(self._word("callback", callback)).inc()
+            case OperationFinished():
+                self.observe(event)
+            case _:
+                assert_never(event)
+
+    def place(self, model: str, stage: Stage) -> None:
+        """Say at what stage a model stands, without a move: at start."""
+        if model in self._models:
+            self._metrics.stage_position.labels(model).set(position(stage))
+
+    def request(self, model: str, stage: Stage) -> None:
+        """Say what stage a model's flag asks for."""
+        if model in self._models:
+            self._metrics.requested_stage_position.labels(model).set(position(stage))
+
+    def watch_queue(self, role: Role, length: Callable[[], float]) -> None:
+        """Have every scrape ask `length` how many operations wait for `role`. Called on another thread."""
+        self._metrics.queue_length.labels(role).set_function(length)
+
+    def watch_dirty_keys(self, count: Callable[[], float]) -> None:
+        """Have every scrape ask `count` how many touched keys are not verified yet. Called on another thread."""
+        self._metrics.dirty_keys.set_function(count)
+
+    def _new_time(self, event: OperationFinished) -> Callable[[float], None]:
+        if event.model not in self._models:
+            return _ignore
+        time = self._metrics.operation_seconds.labels(*event[:4]).observe
+        self._times[event[:4]] = time
+        return time
+
+    def _fail(self, event: OperationFinished) -> None:
+        if event.model in self._models:
+            error = event.error if event.error in _ERRORS else _OTHER
+            self._metrics.operation_errors.labels(*event[:4], error).inc()
+
+    def _compare(self, event: ReadCompared | WriteCompared, kind: str) -> None:
+        key = (event.model, event.action, kind, event.verdict)
+        count = self._comparisons.get(key)
+        if count is None:
+            count = self._comparisons[key] = self._metrics.comparisons.labels(*key).inc
+        count()
+        if event.verdict is Verdict.MISMATCHED:
+            for field, how in event.differences:
+                self._metrics.differences.labels(event.model, self._field(event.model, field), how).inc()
+
+    def _field(self, model: str, path: str) -> str:
+        if not path:
+            return _ROW
+        head = re.split(r"[.\[]", path.removeprefix("[]").lstrip("."), maxsplit=1)[0]
+        return head if head in self._models[model] else _OTHER
+
+    def _word(self, kind: str, word: str) -> str:
+        # Reasons and callbacks are closed sets of other modules; the bound keeps a mistake there from making series.
+        words = self._words.setdefault(kind, set())
+        if word not in words:
+            if len(words) >= _MOST_WORDS or not _WORD.fullmatch(word):
+                return _OTHER
+            words.add(word)
+        return word
+
+    def _model_in(self, source: str) -> str:
+        name = source.rsplit("/", 1)[-1].split(".", 1)[0]
+        return name if name in self._models else _OTHER
+
+
+def _ignore(_: float) -> None:
+    """Take note of nothing."""
+
+
+class _Metrics:
+    """Every metric there is, by name."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"crossfade_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"crossfade_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, *labels: str) -> Histogram:
+            return Histogram(f"crossfade_{name}", text, labels, registry=registry, buckets=_SECONDS)
+
+        operation = ("model", "action", "side", "role")
+        self.operation_seconds = histogram(
+            "operation_seconds", "How long a side took over an operation.", *operation
+        )
+        self.operation_errors = counter(
+            "operation_errors_total", "Operations that raised.", *operation, "error"
+        )
+        self.comparisons = counter(
+            "comparisons_total", "Comparisons of both sides.", "model", "action", "kind", "verdict"
+        )
+        self.differences = counter(
+            "differences_total", "Differences in mismatched comparisons.", "model", "field", "kind"
+        )
+        dropped = ("model", "action", "reason")
+        self.follow_drops = counter("follow_drops_total", "Follower writes that were not executed.", *dropped)
+        self.shadow_drops = counter("shadow_drops_total", "Shadow reads that were not executed.", *dropped)
+        self.queue_length = gauge(
+            "queue_length", "Operations that wait for their turn off the caller's time.", "role"
+        )
+        self.dirty_keys = gauge("dirty_keys", "Touched keys that are not verified yet.")
+        self.breaker_state = gauge(
+            "breaker_state", "1 for the state the circuit breaker is in.", "side", "state"
+        )
+        self.stage_position = gauge("stage_position", "Stage in force: 0 off to 5 complete.", "model")
+        self.requested_stage_position = gauge(
+            "requested_stage_position", "Stage the flag asks for: 0 off to 5 complete.", "model"
+        )
+        self.stage_moves = counter("stage_moves_total", "Stage moves.", "model", "before", "after")
+        self.stage_pause = histogram(
+            "stage_pause_seconds", "How long writers waited for a stage move.", "model"
+        )
+        self.stage_holds = counter(
+            "stage_holds_total", "Moves that were asked for and refused.", "model", "wanted"
+        )
+        self.reconciled_rows = counter("reconciled_rows_total", "Touched keys verified.", "model", "outcome")
+        self.flag_rejections = counter(
+            "flag_rejections_total", "Flag sources that could not be used.", "model"
+        )
+        self.observer_failures = counter("observer_failures_total", "Callbacks that raised.", "callback")
+
+
+class _Registry(CollectorRegistry):
+    """A registry without the `_created` series, which would double the number of series for no dashboard's use."""
+
+    def collect(self) -> Iterator[Metric]:
+        for family in super().collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
+
+
+@contextmanager
+def serve(port: int, registry: CollectorRegistry, addr: str = "127.0.0.1") -> Iterator[str]:
+    """Serve `registry` over HTTP, on a thread of its own, while the context is open. Gives the address.
+
+    Port 0 takes a free one.
+
+    Raises:
+        ConfigurationError: the port cannot be had.
+    """
+    try:
+        server, thread = start_http_server(port, addr, registry)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(
+            f"cannot serve metrics on {addr}:{port} ({error}); choose another port"
+        ) from None
+    try:
+        yield f"http://{addr}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Reading(NamedTuple):
+    """One sample from a process's endpoint."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+def scrape(url: str, *, timeout: float = 5.0) -> Iterator[Reading]:
+    """Read what another process serves. Blocks.
+
+    Raises:
+        ConfigurationError: nothing answers there, or what answers is not Prometheus's text format.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise ConfigurationError(f"a metrics address starts with http://, unlike {url!r}")
+    try:
+        with urlopen(url, timeout=timeout) as answer:  # noqa: S310 - the scheme is checked above
+            text = answer.read().decode("utf-8")
+        families = list(text_string_to_metric_families(text))
+    except URLError as error:
+        raise ConfigurationError(f"no metrics at {url}: {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"no metrics at {url}: {error}") from None
+    for family in families:
+        for sample in family.samples:
+            yield Reading(sample.name, sample.labels, sample.value)

@@ -1,0 +1,116 @@
+"""`Settings`: what the environment says, read once and checked as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossfade.dsn import Dsn
+from crossfade.errors import ConfigurationError, DsnError
+from crossfade.stages import Topology
+
+DEFAULT_FLAGS_DIR = Path("flags")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this process is set up. Without a DSN of its own a store is an embedded server.
+
+    A shared topology has one store: `target_dsn` is then None or the same as `legacy_dsn`. `metrics_port` None serves
+    no metrics, 0 takes a free port. `cache_dir` None is the user's cache directory.
+    """
+
+    legacy_dsn: Dsn | None = None
+    target_dsn: Dsn | None = None
+    topology: Topology = Topology.SEPARATE
+    flags_dir: Path = DEFAULT_FLAGS_DIR
+    metrics_port: int | None = None
+    cache_dir: Path | None = None
+    log_level: str = "info"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read every `CROSSFADE_*` variable that is set and not empty.
+
+        Raises:
+            ConfigurationError: it lists everything that is wrong, not just the first.
+        """
+        reader = _Reader(os.environ if environment is None else environment)
+        settings = cls(
+            legacy_dsn=reader.dsn("CROSSFADE_LEGACY_DSN"),
+            target_dsn=reader.dsn("CROSSFADE_TARGET_DSN"),
+            topology=Topology(reader.choice("CROSSFADE_TOPOLOGY", tuple(Topology), Topology.SEPARATE)),
+            flags_dir=reader.path("CROSSFADE_FLAGS_DIR") or DEFAULT_FLAGS_DIR,
+            metrics_port=reader.port("CROSSFADE_METRICS_PORT"),
+            cache_dir=reader.path("CROSSFADE_CACHE_DIR"),
+            log_level=reader.choice("CROSSFADE_LOG_LEVEL", LOG_LEVELS, "info"),
+        )
+        # A variable that cannot be read says nothing about the others.
+        problems = reader.problems or _contradictions(settings)
+        if problems:
+            raise ConfigurationError(*problems)
+        return settings
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    legacy, target = settings.legacy_dsn, settings.target_dsn
+    one_store = legacy is not None and target is not None and _store(legacy) == _store(target)
+    if settings.topology is Topology.SHARED:
+        if target is not None and not one_store:
+            return ["CROSSFADE_TOPOLOGY=shared has one store: leave CROSSFADE_TARGET_DSN out"]
+        return []
+    if (legacy is None) != (target is None):
+        missing = "CROSSFADE_LEGACY_DSN" if legacy is None else "CROSSFADE_TARGET_DSN"
+        return [f"{missing} is not set: give both databases, or neither for embedded ones"]
+    if one_store:
+        same = "CROSSFADE_LEGACY_DSN and CROSSFADE_TARGET_DSN are the same store"
+        return [f"{same}: give another database or schema, or set CROSSFADE_TOPOLOGY=shared"]
+    return []
+
+
+def _store(dsn: Dsn) -> tuple[str, int, str, str]:
+    return dsn.host, dsn.port, dsn.database, dsn.schema or "public"
+
+
+class _Reader:
+    """Reads variables one by one and remembers every problem."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+
+    def text(self, name: str) -> str:
+        return self._environment.get(name, "").strip()
+
+    def dsn(self, name: str) -> Dsn | None:
+        text = self.text(name)
+        if not text:
+            return None
+        try:
+            return Dsn.parse(text)
+        except DsnError as error:
+            self.problems.append(f"{name}: {error}")
+            return None
+
+    def path(self, name: str) -> Path | None:
+        text = self.text(name)
+        return Path(text).expanduser() if text else None
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        text = self.text(name).lower() or default
+        if text in choices:
+            return text
+        self.problems.append(f"{name} must be one of {', '.join(choices)}, not {text!r}")
+        return default
+
+    def port(self, name: str) -> int | None:
+        text = self.text(name)
+        if not text:
+            return None
+        if text.isascii() and text.isdigit() and int(text) <= 65535:
+            return int(text)
+        self.problems.append(f"{name} must be a port from 0 to 65535, not {text!r}")
+        return None

@@ -1,0 +1,61 @@
+"""Fixtures for every tier: one PostgreSQL per session (and per xdist worker), one database per test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from uuid import uuid4
+
+import pytest
+
+from crossfade.dsn import Dsn
+from crossfade.embedded import EmbeddedPostgres
+
+FreshDatabase = Callable[..., Awaitable[Dsn]]
+"""`await fresh_database(template=None)` creates a database, as a copy of `template` if one is named."""
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A throwaway PostgreSQL server; it belongs to no event loop."""
+    server = EmbeddedPostgres()
+    asyncio.run(server.start())
+    yield server
+    asyncio.run(server.stop())
+
+
+@pytest.fixture
+async def fresh_database(postgres: EmbeddedPostgres) -> AsyncIterator[FreshDatabase]:
+    """A factory of databases that are dropped after the test."""
+    made: list[str] = []
+
+    async def create(template: str | None = None) -> Dsn:
+        name = f"test_{uuid4().hex[:12]}"
+        dsn = Dsn.parse(await postgres.create_database(name, template))
+        made.append(name)
+        return dsn
+
+    yield create
+    for name in made:
+        await postgres.drop_database(name)
+
+
+@pytest.fixture
+def ended() -> Callable[..., bool]:
+    """`ended(pid, seconds=10)` waits for a process to end; it need not be a child of this one."""
+
+    def wait(pid: int, seconds: float = 10.0) -> bool:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return True
+        try:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            return bool(poll.poll(seconds * 1000))
+        finally:
+            os.close(descriptor)
+
+    return wait
