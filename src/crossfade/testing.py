@@ -1,0 +1,179 @@
+"""A test kit: a path that keeps rows in memory, and an observer that remembers.
+
+`MemoryPath` executes the operations of `crossfade.operation` on plain dictionaries: equality filters, primary and
+unique keys, atomic increments, foreign keys. It is for tests of what surrounds a path: order, failure, timing. It is no
+model of PostgreSQL, and a test of what a query means belongs on a real store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import create_model
+
+from crossfade.errors import ForeignKeyViolationError, UniqueViolationError
+from crossfade.events import Event
+from crossfade.keys import Key, key_from_where, key_of
+from crossfade.operation import Action, Operation
+from crossfade.records import Record
+from crossfade.schema import ModelSpec, Schema
+from crossfade.stages import Side
+
+EventT = TypeVar("EventT")
+
+
+class RecordingObserver:
+    """Remembers every fact, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def observe(self, event: Event) -> None:
+        """Remember `event`."""
+        self.events.append(event)
+
+    def of(self, kind: type[EventT]) -> list[EventT]:
+        """Return the facts of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def record_classes(schema: Schema) -> dict[str, type[Record]]:
+    """Make plain record classes for a schema, every attribute of any type."""
+    return {spec.name: _record_class(spec) for spec in schema}
+
+
+def _record_class(spec: ModelSpec) -> type[Record]:
+    fields: dict[str, Any] = dict.fromkeys((*spec.fields, *spec.relations), (Any, None))
+    return create_model(spec.name, __base__=Record, **fields)
+
+
+class MemoryPath:
+    """A path over dictionaries. `before` is awaited ahead of every operation: stall, fail or count there."""
+
+    def __init__(
+        self,
+        side: Side,
+        schema: Schema,
+        records: Mapping[str, type[Record]],
+        before: Callable[[Operation], Awaitable[None]] | None = None,
+    ) -> None:
+        self._side = side
+        self._schema = schema
+        self._records = records
+        self.before = before
+        self.rows: dict[str, dict[Key, Record]] = {spec.name: {} for spec in schema}
+        self.executed: list[Operation] = []
+        self._sequences: dict[tuple[str, str], int] = {}
+
+    @property
+    def side(self) -> Side:
+        """Which side this is."""
+        return self._side
+
+    async def connect(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def reserve(self, model: str, field: str, count: int) -> list[int]:
+        """Take `count` values from a counter."""
+        last = self._sequences.get((model, field), 0)
+        self._sequences[model, field] = last + count
+        return list(range(last + 1, last + count + 1))
+
+    async def sequence_value(self, model: str, field: str) -> int:
+        """Return the counter's last value."""
+        return self._sequences.get((model, field), 0)
+
+    async def advance_sequence(self, model: str, field: str, value: int) -> None:
+        """Raise the counter to at least `value`."""
+        self._sequences[model, field] = max(value, self._sequences.get((model, field), 0))
+
+    async def execute(self, operation: Operation) -> Any:
+        """Execute one operation; `include`, `order` and operators other than equality are not understood."""
+        if self.before is not None:
+            await self.before(operation)
+        self.executed.append(operation)
+        spec = self._schema.models[operation.model]
+        data: Any = operation.arguments.get("data")
+        match operation.action:
+            case Action.CREATE:
+                return self._insert(spec, data)
+            case Action.CREATE_MANY:
+                return len([self._insert(spec, row) for row in data])
+            case Action.UPSERT:
+                found = self._find(spec, operation)
+                return (
+                    self._change(spec, found[0], data["update"])
+                    if found
+                    else self._insert(spec, data["create"])
+                )
+            case Action.UPDATE | Action.UPDATE_MANY:
+                changed = [self._change(spec, row, data) for row in self._find(spec, operation)]
+            case Action.DELETE | Action.DELETE_MANY:
+                changed = [self.rows[spec.name].pop(key_of(spec, row)) for row in self._find(spec, operation)]
+            case _:
+                changed = self._find(spec, operation)
+        return self._result(operation.action, changed)
+
+    @staticmethod
+    def _result(action: Action, rows: list[Record]) -> Any:
+        if action is Action.FIND_MANY:
+            return rows
+        if action in (Action.COUNT, Action.UPDATE_MANY, Action.DELETE_MANY):
+            return len(rows)
+        return rows[0] if rows else None
+
+    def _find(self, spec: ModelSpec, operation: Operation) -> list[Record]:
+        where = dict(operation.arguments.get("where") or {})
+        key = key_from_where(spec, where)
+        if key is not None and operation.action not in (
+            Action.UPDATE_MANY,
+            Action.DELETE_MANY,
+            Action.FIND_MANY,
+        ):
+            where = dict(key.items)
+        return [
+            row
+            for row in self.rows[spec.name].values()
+            if all(getattr(row, n) == v for n, v in where.items())
+        ]
+
+    def _insert(self, spec: ModelSpec, data: Mapping[str, Any]) -> Record:
+        minted = {}
+        for column in spec.minted_by_database:
+            if column.name not in data:
+                last = self._sequences[spec.name, column.name] = (
+                    self._sequences.get((spec.name, column.name), 0) + 1
+                )
+                minted[column.name] = last
+        values = dict.fromkeys((*spec.fields, *spec.relations)) | dict(data) | minted
+        self._check_parents(spec, values)
+        row = self._records[spec.name].build(values)
+        for fields in spec.uniques.values():
+            for other in self.rows[spec.name].values():
+                if all(getattr(other, name) == values[name] for name in fields):
+                    raise UniqueViolationError("unique constraint failed", meta={"target": list(fields)})
+        self.rows[spec.name][key_of(spec, row)] = row
+        return row
+
+    def _change(self, spec: ModelSpec, row: Record, data: Mapping[str, Any]) -> Record:
+        values = dict(vars(row))
+        for name, value in data.items():
+            values[name] = values[name] + value["increment"] if isinstance(value, Mapping) else value
+        self._check_parents(spec, values)
+        del self.rows[spec.name][key_of(spec, row)]
+        changed = self._records[spec.name].build(values)
+        self.rows[spec.name][key_of(spec, changed)] = changed
+        return changed
+
+    def _check_parents(self, spec: ModelSpec, values: Mapping[str, Any]) -> None:
+        for relation in spec.relations.values():
+            wanted = [values[name] for name in relation.from_fields]
+            if not wanted or None in wanted:
+                continue
+            parents = self.rows[relation.model].values()
+            if not any([getattr(row, name) for name in relation.to_fields] == wanted for row in parents):
+                raise ForeignKeyViolationError("foreign key constraint failed")
