@@ -39,7 +39,6 @@ from crossfade.events import (
 )
 from crossfade.settings import LOG_LEVELS
 
-
 _WINDOW_SECONDS = 1.0
 _MOST_DIFFERENCES = 10
 _MOST_KINDS = 200

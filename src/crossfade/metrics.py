@@ -60,7 +60,7 @@ _ERRORS = frozenset(
 _OTHER = "other"
 _ROW = "row"
 """The field label of a difference that concerns the whole row."""
-_WORD = re.compile(r"[a-z][a-z0-9_.]{0,39}")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,39}")
 _MOST_WORDS = 24
 
 
@@ -156,7 +156,11 @@ class PrometheusObserver:
 
     def watch_dirty_keys(self, count: Callable[[], float]) -> None:
         """Have every scrape ask `count` how many touched keys are not verified yet. Called on another thread."""
-        self._metrics.dirty_keys.set_function(count)
+        # Made only here: a process that does not know the number must not report 0.
+        gauge = Gauge(
+            "crossfade_dirty_keys", "Touched keys that are not verified yet.", registry=self.registry
+        )
+        gauge.set_function(count)
 
     def _new_time(self, event: OperationFinished) -> Callable[[float], None]:
         if event.model not in self._models:
@@ -236,7 +240,6 @@ class _Metrics:
         self.queue_length = gauge(
             "queue_length", "Operations that wait for their turn off the caller's time.", "role"
         )
-        self.dirty_keys = gauge("dirty_keys", "Touched keys that are not verified yet.")
         self.breaker_state = gauge(
             "breaker_state", "1 for the state the circuit breaker is in.", "side", "state"
         )

@@ -220,8 +220,16 @@ class Pinner:
                 return operation
         return operation._replace(arguments={**operation.arguments, "data": pinned})
 
-    def _filled(self, spec: ModelSpec, data: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    def _as_carried(self, spec: ModelSpec, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Cut floats to what Prisma's engine carries, or the two stores would differ in the last digit."""
         row = dict(data)
+        for name, value in data.items():
+            if isinstance(value, float) and name in spec.fields and spec.fields[name].scalar is Scalar.FLOAT:
+                row[name] = float(f"{value:.16g}")
+        return row
+
+    def _filled(self, spec: ModelSpec, data: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        row = self._as_carried(spec, data)
         for name, column in spec.fields.items():
             if name in row:
                 continue
@@ -235,7 +243,7 @@ class Pinner:
         if not any(name in spec.fields for name in data):
             return data  # nothing of the row itself changes, so the engine leaves its time alone
         stamps = {f.name: now for f in spec.fields.values() if f.is_updated_at and f.name not in data}
-        return {**data, **stamps}
+        return {**self._as_carried(spec, data), **stamps}
 
     def _mint(self, column: FieldSpec, now: datetime) -> Any:
         assert column.default is not None

@@ -30,7 +30,7 @@ from crossfade.paths import Path
 from crossfade.records import Record
 from crossfade.schema import ModelSpec, Scalar, Schema
 from crossfade.side import ask_within
-from crossfade.stages import Plan, Side
+from crossfade.stages import FollowerPart, Plan, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +164,9 @@ class Reconciler:
         if not differences:
             self._capture.clear(key)
             self._observer.observe(RowReconciled(key.model, "equal"))
+            return
+        if plan.follower_part is FollowerPart.READ_BACK:
+            self._capture.clear(key)  # one store: the difference lies in how it is read, and nothing can be copied
             return
         self._queue_copy(spec, key, suspicion, parents=parent_keys(spec, vars(expected)) if expected else [])
 

@@ -233,6 +233,9 @@ def _read_default(raw: Mapping[str, Any]) -> Default | None:
     if isinstance(value, Mapping) and "name" in value:
         # `uuid(7)` and the like keep their arguments in the DMMF; the kind of value is all that is needed here.
         return Default(Mint(value["name"].split("(")[0]))
+    if raw["type"] == Scalar.INT:
+        # The DMMF writes every number as a float.
+        value = [int(item) for item in value] if isinstance(value, list) else int(value)
     return Default(Mint.LITERAL, value)
 
 

@@ -69,7 +69,8 @@ class FollowerPart(StrEnum):
     NONE = "none"
     """Nothing at all."""
     CAPTURE = "capture"
-    """No write on the caller's heels; the touched keys are kept, so that the other store can be brought level."""
+    """No write on the caller's heels. Where capture is set up, the touched keys are kept, so that the other store can
+    be brought level; where it is not, this is the same as `NONE`."""
     APPLY = "apply"
     """The same operation on the other store."""
     READ_BACK = "read_back"
@@ -108,7 +109,7 @@ _SIDES: Mapping[Stage, tuple[Side, Side | None, Side]] = {
 
 _PARTS: Mapping[Topology, Mapping[Stage, FollowerPart]] = {
     Topology.SEPARATE: {
-        Stage.OFF: FollowerPart.NONE,
+        Stage.OFF: FollowerPart.CAPTURE,
         Stage.DUALWRITE: FollowerPart.APPLY,
         Stage.SHADOW: FollowerPart.APPLY,
         Stage.LIVE: FollowerPart.APPLY,

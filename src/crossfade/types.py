@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Date, Dialect, Interval, TypeDecorator
+from sqlalchemy import ColumnElement, Date, DateTime, Dialect, Interval, TypeDecorator, type_coerce
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
@@ -21,11 +21,22 @@ def as_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+class _Moments(TypeDecorator.Comparator[datetime], DateTime.Comparator[datetime]):
+    """Arithmetic that stays in UTC: `column + timedelta(…)` compares with, and is read as, aware datetimes."""
+
+    def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> ColumnElement[Any]:
+        result: ColumnElement[Any] = super().operate(op, *other, **kwargs)
+        if not isinstance(result.type, DateTime):
+            return result
+        return type_coerce(result, UtcDateTime(6, timezone=getattr(self.type, "timezone", False)))
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """`TIMESTAMP(precision)` that holds UTC; Python sees aware datetimes. `timezone=True` makes it `TIMESTAMPTZ`."""
 
     impl = TIMESTAMP
     cache_ok = True
+    comparator_factory = _Moments
 
     def __init__(self, precision: int = 3, *, timezone: bool = False) -> None:
         super().__init__(precision=precision, timezone=timezone)
@@ -49,7 +60,8 @@ class UtcDateTime(TypeDecorator[datetime]):
         """Let `column + timedelta(…)` send an interval."""
         if isinstance(value, timedelta):
             return Interval()
-        return super().coerce_compared_value(op, value)
+        own: TypeEngine[Any] = super().coerce_compared_value(op, value)
+        return own
 
     def __repr__(self) -> str:
         return f"UtcDateTime(precision={self.precision}, timezone={self.timezone})"
@@ -60,6 +72,7 @@ class UtcDate(TypeDecorator[datetime]):
 
     impl = Date
     cache_ok = True
+    comparator_factory = _Moments
 
     def process_bind_param(self, value: datetime | date | None, dialect: Dialect) -> date | None:  # noqa: ARG002
         """Keep the day that it is in UTC. A plain date is accepted."""
@@ -75,4 +88,5 @@ class UtcDate(TypeDecorator[datetime]):
         """Let `column + timedelta(…)` send an interval."""
         if isinstance(value, timedelta):
             return Interval()
-        return super().coerce_compared_value(op, value)
+        own: TypeEngine[Any] = super().coerce_compared_value(op, value)
+        return own

@@ -1,0 +1,96 @@
+"""Which rows the workload knows of and picks from.
+
+*Seeded* rows were there before and are never deleted by the workload. Rows that it makes itself are its *own*; only
+those are deleted. A few seeded rows of every model are hot: they get most of the traffic, as in life.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from marketplace.journal import Journal, Row, RowKey, Rows
+
+OWN_PARENTS: Final = 0.3
+"""The share of new rows that refer to a row of the workload's own, which may be deleted under them."""
+
+_HOT = 8
+_HOT_SHARE = 0.4
+_TRIES = 8
+
+
+class Population:
+    """The rows of every model: seeded and own. `rng` decides everything, `number()` never repeats itself."""
+
+    def __init__(self, rng: random.Random, start: Rows, journal: Journal) -> None:
+        self.rng = rng
+        self._journal = journal
+        self._start = start
+        self._seeded: Mapping[str, Sequence[Any]] = {
+            model: rng.sample(sorted(rows), len(rows)) for model, rows in start.items()
+        }
+        self._own: dict[str, list[Any]] = {model: [] for model in start}
+        shipped = {row["order_id"] for row in start["Shipment"].values()}
+        self._unshipped = [key for key in self._seeded["Order"] if key not in shipped]
+        self._numbers = itertools.count(1)
+
+    def number(self) -> int:
+        """Return a number that was not returned before."""
+        return next(self._numbers)
+
+    def seeded(self, model: str) -> Any:
+        """Return the key of a seeded row; a hot one, often."""
+        keys = self._seeded[model]
+        if self.rng.random() < _HOT_SHARE:
+            return keys[int(min(_HOT, len(keys)) * self.rng.random() ** 2)]
+        return self.rng.choice(keys)
+
+    def some_seeded(self, model: str, count: int) -> list[Any]:
+        """Return the keys of up to `count` different seeded rows."""
+        return list(dict.fromkeys(self.seeded(model) for _ in range(count)))
+
+    def values(self, model: str, key: Any) -> Row:
+        """Return what a seeded row held at the start: its unique and its noted fields."""
+        return self._start[model][key]
+
+    def own(self, model: str) -> Any | None:
+        """Return the key of an own row that nobody is deleting, or None."""
+        keys = self._own[model]
+        for _ in range(_TRIES):
+            if not keys:
+                return None
+            place = self.rng.randrange(len(keys))
+            if not self._journal.is_doomed(RowKey(model, keys[place])):
+                return keys[place]
+            keys[place] = keys[-1]
+            keys.pop()
+        return None
+
+    def any(self, model: str) -> Any:
+        """Return the key of a row to work on: seeded or own."""
+        own = self.own(model) if self.rng.random() < OWN_PARENTS else None
+        return self.seeded(model) if own is None else own
+
+    def parent(self, model: str) -> Any:
+        """Return the key of a row for a new one to refer to."""
+        return self.any(model)
+
+    def unshipped(self) -> Any | None:
+        """Return the key of an order without a shipment, once; None when there is none."""
+        while self._unshipped:
+            key = self._unshipped.pop()
+            if not self._journal.is_doomed(RowKey("Order", key)):
+                return key
+        return None
+
+    def shipped(self) -> Any:
+        """Return the key of a seeded order that has a shipment."""
+        return self.rng.choice(list(self._start["Shipment"].values()))["order_id"]
+
+    def born(self, row: RowKey) -> None:
+        """Take note of an own row."""
+        self._own[row.model].append(row.key)
+        if row.model == "Order":
+            self._unshipped.insert(self.rng.randrange(len(self._unshipped) + 1), row.key)

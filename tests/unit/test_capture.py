@@ -1,0 +1,88 @@
+"""What a process notes of its own writes."""
+
+from crossfade.capture import Capture
+from crossfade.events import Difference, DifferenceKind
+from crossfade.keys import Key
+from crossfade.operation import Action
+
+ONE, TWO = Key("Author", (("id", 1),)), Key("Author", (("id", 2),))
+
+
+def write(capture: Capture, *keys: Key, many: bool = False) -> bool:
+    """A write with nothing beside it."""
+    return capture.end("Author", keys, capture.begin("Author", many=many), many=many)
+
+
+def test_writes_one_after_the_other_do_not_overlap() -> None:
+    """Each begins after the other has ended."""
+    capture = Capture()
+
+    assert [False, False] == [write(capture, ONE), write(capture, ONE)]
+
+
+def test_of_two_crossing_writes_the_later_end_is_an_overlap() -> None:
+    """Whoever ends second knows that something else happened to the key meanwhile."""
+    capture = Capture()
+    first, second = capture.begin("Author", many=False), capture.begin("Author", many=False)
+
+    assert not capture.end("Author", [ONE], second, many=False)
+    assert capture.end("Author", [ONE], first, many=False)
+
+
+def test_crossing_writes_of_different_keys_do_not_overlap() -> None:
+    """Rows are independent."""
+    capture = Capture()
+    first = capture.begin("Author", many=False)
+    write(capture, TWO)
+
+    assert not capture.end("Author", [ONE], first, many=False)
+
+
+def test_a_write_beside_a_write_of_many_rows_overlaps() -> None:
+    """Nobody knows which rows the other one touches; both orders of ending count."""
+    capture = Capture()
+    many = capture.begin("Author", many=True)
+    assert write(capture, ONE)
+
+    single = capture.begin("Author", many=False)
+    capture.end("Author", [TWO], many, many=True)
+    assert capture.end("Author", [ONE], single, many=False)
+
+
+def test_what_is_forgotten_counts_as_an_overlap() -> None:
+    """Memory is bounded; where it ends, the answer is the safe one."""
+    capture = Capture(remembered=1)
+    first = capture.begin("Author", many=False)
+    write(capture, ONE)
+    write(capture, TWO)
+
+    assert capture.end("Author", [ONE], first, many=False)
+
+
+def test_suspects_are_counted_once_and_keep_their_blame() -> None:
+    """A key that is suspected again waits anew, and the first blame stays."""
+    capture = Capture()
+    blame = (Action.UPDATE, (Difference("name", DifferenceKind.NULL),))
+    capture.suspect([ONE], 1.0, blame=blame)
+    capture.suspect([ONE, TWO], 2.0)
+
+    assert 2 == capture.pending("Author")
+    assert 2.0 == capture.suspects[ONE].since
+    assert blame == capture.suspects[ONE].blame
+
+    capture.clear(ONE)
+    capture.clear(ONE)
+    assert 1 == capture.pending("Author")
+
+
+def test_the_version_tells_whether_anything_was_written() -> None:
+    """It moves at the start and at the end of a write, and counts those under way."""
+    capture = Capture()
+    before = capture.version(["Author"])
+    ticket = capture.begin("Author", many=False)
+    during = capture.version(["Author", "Book"])
+    capture.end("Author", [ONE], ticket, many=False)
+    after = capture.version(["Author"])
+
+    assert 3 == len({before[0], during[0], after[0]})
+    assert [0, 1, 0] == [before[1], during[1], after[1]]

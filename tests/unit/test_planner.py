@@ -1,0 +1,53 @@
+"""What relations permit."""
+
+import pytest
+from small_schema import SMALL
+
+from crossfade.errors import StageMoveError, UnknownModelError
+from crossfade.planner import Planner
+from crossfade.stages import Stage
+
+PLANNER = Planner(SMALL)  # Author is the parent of Book
+
+
+@pytest.mark.parametrize(
+    ("author", "book", "model", "wanted"),
+    [
+        (Stage.OFF, Stage.OFF, "Author", Stage.DUALWRITE),
+        (Stage.DUALWRITE, Stage.OFF, "Book", Stage.DUALWRITE),
+        (Stage.SHADOW, Stage.DUALWRITE, "Author", Stage.LIVE),
+        (Stage.DUALWRITE, Stage.LIVE, "Book", Stage.RAMPDOWN),
+        (Stage.LIVE, Stage.RAMPDOWN, "Book", Stage.COMPLETE),
+        (Stage.COMPLETE, Stage.COMPLETE, "Book", Stage.RAMPDOWN),
+        (Stage.DUALWRITE, Stage.OFF, "Author", Stage.OFF),
+    ],
+)
+def test_permitted_moves(author: Stage, book: Stage, model: str, wanted: Stage) -> None:
+    """Parents first, children first on the way back, neighbours close behind at the end."""
+    PLANNER.check_move({"Author": author, "Book": book}, model, wanted)
+
+
+@pytest.mark.parametrize(
+    ("author", "book", "model", "wanted", "reason"),
+    [
+        (Stage.OFF, Stage.OFF, "Author", Stage.SHADOW, "one step at a time"),
+        (Stage.OFF, Stage.OFF, "Book", Stage.DUALWRITE, r"of Author \(off\); move the models it refers to first"),
+        (Stage.DUALWRITE, Stage.DUALWRITE, "Author", Stage.OFF, r"of Book \(dualwrite\); move the models that refer"),
+        (Stage.RAMPDOWN, Stage.SHADOW, "Author", Stage.COMPLETE, r"of Book \(shadow\); bring every related model"),
+        (Stage.COMPLETE, Stage.LIVE, "Book", Stage.SHADOW, r"of Author \(complete\); move the related models back"),
+    ],
+)
+def test_refused_moves_name_the_models_and_the_remedy(
+    author: Stage, book: Stage, model: str, wanted: Stage, reason: str
+) -> None:
+    """Whoever asked knows what to do next."""
+    with pytest.raises(StageMoveError, match=reason) as refusal:
+        PLANNER.check_move({"Author": author, "Book": book}, model, wanted)
+
+    assert str(refusal.value).startswith(f"{model} stays at")
+
+
+def test_an_unknown_model_is_refused() -> None:
+    """With the list of those there are."""
+    with pytest.raises(UnknownModelError, match="unknown model 'Autor'; the schema has Author, Book"):
+        PLANNER.check_move({}, "Autor", Stage.LIVE)

@@ -1,0 +1,116 @@
+"""Settings from the environment."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from crossfade.errors import ConfigurationError
+from crossfade.settings import Settings
+from crossfade.stages import Topology
+
+LEGACY = "postgresql://app:hunter2@db:5432/shop?schema=legacy"
+TARGET = "postgresql://app:hunter2@db:5432/shop?schema=target"
+
+
+def problems(**environment: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({f"CROSSFADE_{name}": value for name, value in environment.items()})
+    return caught.value.problems
+
+
+def test_an_empty_environment_is_the_defaults() -> None:
+    """A variable that is set to nothing counts as not set."""
+    assert Settings.from_environment({"CROSSFADE_METRICS_PORT": "", "HOME": "/"}) == Settings()
+    assert Settings().flags_dir == Path("flags")
+
+
+def test_everything_is_read() -> None:
+    """One variable for each setting."""
+    settings = Settings.from_environment(
+        {
+            "CROSSFADE_LEGACY_DSN": LEGACY,
+            "CROSSFADE_TARGET_DSN": TARGET,
+            "CROSSFADE_TOPOLOGY": "separate",
+            "CROSSFADE_FLAGS_DIR": "/srv/flags",
+            "CROSSFADE_METRICS_PORT": "9464",
+            "CROSSFADE_CACHE_DIR": "/var/cache/crossfade",
+            "CROSSFADE_LOG_LEVEL": "DEBUG",
+        }
+    )
+    assert settings.legacy_dsn is not None
+    assert settings.target_dsn is not None
+
+    assert (settings.legacy_dsn.schema, settings.target_dsn.schema) == ("legacy", "target")
+    assert dataclasses.replace(settings, legacy_dsn=None, target_dsn=None) == Settings(
+        flags_dir=Path("/srv/flags"),
+        metrics_port=9464,
+        cache_dir=Path("/var/cache/crossfade"),
+        log_level="debug",
+    )
+
+
+def test_no_password_is_shown() -> None:
+    """Not by repr, and not by str."""
+    settings = Settings.from_environment({"CROSSFADE_LEGACY_DSN": LEGACY, "CROSSFADE_TARGET_DSN": TARGET})
+
+    assert "hunter2" not in f"{settings!r} {settings}"
+
+
+def test_every_problem_is_listed_at_once() -> None:
+    """Nobody should have to start five times to find five mistakes."""
+    found = problems(
+        LEGACY_DSN="mysql://app:hunter2@db/shop",
+        TARGET_DSN="postgresql://app:hunter2@db",
+        TOPOLOGY="both",
+        METRICS_PORT="70000",
+        LOG_LEVEL="loud",
+    )
+
+    assert [problem.split(" ")[0].rstrip(":") for problem in found] == [
+        "CROSSFADE_LEGACY_DSN",
+        "CROSSFADE_TARGET_DSN",
+        "CROSSFADE_TOPOLOGY",
+        "CROSSFADE_METRICS_PORT",
+        "CROSSFADE_LOG_LEVEL",
+    ]
+    assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize("port", ["-1", "80.5", "http", "٣"])
+def test_a_port_is_a_small_number(port: str) -> None:
+    """Digits only, 0 to 65535."""
+    assert problems(METRICS_PORT=port) == (
+        f"CROSSFADE_METRICS_PORT must be a port from 0 to 65535, not {port!r}",
+    )
+
+
+@pytest.mark.parametrize("given", ["LEGACY_DSN", "TARGET_DSN"])
+def test_one_database_alone_is_refused(given: str) -> None:
+    """Two stores need two databases."""
+    [problem] = problems(**{given: LEGACY})
+
+    assert "give both databases, or neither" in problem
+
+
+def test_two_stores_must_not_be_one() -> None:
+    """The same server, database and schema, however it is spelt."""
+    [problem] = problems(
+        LEGACY_DSN=LEGACY, TARGET_DSN=LEGACY.replace("postgresql", "postgres").replace("app", "ann")
+    )
+
+    assert "are the same store" in problem
+
+
+def test_a_shared_topology_has_one_store() -> None:
+    """The target is left out, or the same."""
+    for target in ("", LEGACY):
+        settings = Settings.from_environment(
+            {"CROSSFADE_TOPOLOGY": "shared", "CROSSFADE_LEGACY_DSN": LEGACY, "CROSSFADE_TARGET_DSN": target}
+        )
+        assert settings.topology is Topology.SHARED
+    [problem] = problems(TOPOLOGY="shared", LEGACY_DSN=LEGACY, TARGET_DSN=TARGET)
+
+    assert "leave CROSSFADE_TARGET_DSN out" in problem

@@ -1,0 +1,65 @@
+"""A repository over two paths in memory, for tests of what happens between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from small_schema import SMALL
+
+from crossfade.client import DatabaseClient
+from crossfade.reconcile import ReconcileSettings
+from crossfade.repository import Repository, RepositorySettings
+from crossfade.shadow import ShadowSettings
+from crossfade.stages import Side, Stage
+from crossfade.testing import MemoryPath, RecordingObserver, record_classes
+
+AUTHOR = {"id": "a1", "email": "a@b.c"}
+FAST = {
+    "shadow": ShadowSettings(pause=0.0, rechecks=3, settle_deadline=0.2, deadline=0.5),
+    "reconcile": ReconcileSettings(settle=0.0, interval=0.001, backoff=0.001, longest_backoff=0.01),
+    "follow_deadline": 0.5,
+    "drain_deadline": 0.5,
+}
+
+
+class TwoSides:
+    """Two paths, a repository over them, a client, and everything that was observed."""
+
+    def __init__(self, author: Stage = Stage.OFF, book: Stage | None = None, **settings: Any) -> None:
+        records = record_classes(SMALL)
+        self.prisma = MemoryPath(Side.PRISMA, SMALL, records)
+        self.sqlalchemy = MemoryPath(Side.SQLALCHEMY, SMALL, records)
+        self.observer = RecordingObserver()
+        self.repository = Repository(
+            SMALL,
+            {Side.PRISMA: self.prisma, Side.SQLALCHEMY: self.sqlalchemy},
+            stages={"Author": author, "Book": author if book is None else book},
+            observer=self.observer,
+            settings=RepositorySettings(**(FAST | settings)),
+        )
+        client = DatabaseClient(self.repository)
+        self.author, self.book = client.model("Author"), client.model("Book")
+
+    async def __aenter__(self) -> TwoSides:
+        await self.repository.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.repository.__aexit__(*exc)
+
+    async def rest(self) -> None:
+        """Wait until everything that was begun off the caller's time is over."""
+        await self.repository.shadow.drain()
+        assert await self.repository.drain(5.0)
+
+    def path(self, side: Side) -> MemoryPath:
+        """The path of a side."""
+        return self.prisma if side is Side.PRISMA else self.sqlalchemy
+
+    def rows(self, side: Side, model: str = "Author") -> dict[Any, dict[str, Any]]:
+        """All rows of a model on one side."""
+        return {key: dict(vars(row)) for key, row in self.path(side).rows[model].items()}
+
+    def both_equal(self) -> bool:
+        """Whether both sides hold the same rows."""
+        return all(self.rows(Side.PRISMA, name) == self.rows(Side.SQLALCHEMY, name) for name in SMALL.models)
