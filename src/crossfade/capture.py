@@ -23,17 +23,24 @@ from crossfade.operation import Action
 
 @dataclass(slots=True)
 class Suspicion:
-    """Why a key must be verified. `blame` is set when a write that nothing disturbed came to different results."""
+    """Why a key must be verified.
+
+    `blame` is set when a write that nothing disturbed came to different results. `tainted` is set when something else
+    happened to the key since, so that a difference proves nothing about that write any more.
+    """
 
     since: float
     attempts: int = 0
     blame: tuple[Action, tuple[Difference, ...]] | None = None
+    vague: bool = False
+    tainted: bool = False
 
 
 @dataclass(slots=True)
 class _ModelWrites:
     running: int = 0
     running_many: int = 0
+    running_unnamed: int = 0
     last_many_end: int = 0
     version: int = 0
 
@@ -46,24 +53,39 @@ class Capture:
     suspects: OrderedDict[Key, Suspicion] = field(default_factory=OrderedDict)
     _models: dict[str, _ModelWrites] = field(default_factory=dict)
     _ends: OrderedDict[Key, int] = field(default_factory=OrderedDict)
+    _running: Counter[Key] = field(default_factory=Counter)
     _forgotten: int = 0
     _ticket: int = 0
     _suspects_by_model: Counter[str] = field(default_factory=Counter)
+    _vague: Counter[str] = field(default_factory=Counter)
 
-    def begin(self, model: str, *, many: bool) -> int:
-        """Note that a write starts; return its ticket."""
+    def begin(self, model: str, key: Key | None, *, many: bool) -> int:
+        """Note that a write starts, of the row of `key` if the primary key is known; return its ticket."""
         writes = self._models.get(model)
         if writes is None:
             writes = self._models[model] = _ModelWrites()
         writes.running += 1
         writes.running_many += many
+        if key is None:
+            writes.running_unnamed += 1
+        else:
+            self._running[key] += 1
         writes.version += 1
         self._ticket += 1
         return self._ticket
 
-    def end(self, model: str, keys: Iterable[Key], ticket: int, *, many: bool) -> bool:
-        """Note that a write has ended, whatever its outcome; return whether another one overlapped with it."""
+    def end(self, model: str, key: Key | None, keys: Iterable[Key], ticket: int, *, many: bool) -> bool:
+        """Note that a write has ended, whatever its outcome; return whether another one overlapped with it.
+
+        `key` is what `begin` was given, `keys` are the rows that the write has turned out to touch.
+        """
         writes = self._models[model]
+        if key is None:
+            writes.running_unnamed -= 1
+        else:
+            self._running[key] -= 1
+            if not self._running[key]:
+                del self._running[key]
         writes.running -= 1
         writes.running_many -= many
         writes.version += 1
@@ -80,27 +102,63 @@ class Capture:
             _, self._forgotten = ends.popitem(last=False)
         return overlapped
 
+    def crossed(self, model: str, ticket: int) -> list[Key]:
+        """Return the keys of `model` whose writes ended after `ticket`: a write of many rows may concern them too.
+
+        Where it executed before them on one side and after them on the other, they differ, and it did not see them.
+        """
+        found = []
+        for key, ended in reversed(self._ends.items()):
+            if ended <= ticket:
+                break
+            if key.model == model:
+                found.append(key)
+        return found
+
     def suspect(
-        self, keys: Iterable[Key], now: float, *, blame: tuple[Action, tuple[Difference, ...]] | None = None
+        self,
+        keys: Iterable[Key],
+        now: float,
+        *,
+        blame: tuple[Action, tuple[Difference, ...]] | None = None,
+        vague: bool = False,
     ) -> None:
-        """Put keys down for verification; a key that is already down waits anew."""
+        """Put keys down for verification; a key that is already down waits anew.
+
+        `vague` says that the keys are not primary keys.
+        """
         for key in keys:
             known = self.suspects.get(key)
             if known is None:
-                self.suspects[key] = Suspicion(now, blame=blame)
+                self.suspects[key] = Suspicion(now, blame=blame, vague=vague)
                 self._suspects_by_model[key.model] += 1
+                self._vague[key.model] += vague
             else:
                 known.since = now
-                known.blame = known.blame or blame
+                known.tainted = True
 
     def clear(self, key: Key) -> None:
         """Take a verified key off the list."""
-        if self.suspects.pop(key, None) is not None:
+        suspicion = self.suspects.pop(key, None)
+        if suspicion is not None:
             self._suspects_by_model[key.model] -= 1
+            self._vague[key.model] -= suspicion.vague
 
     def pending(self, model: str) -> int:
         """How many keys of `model` wait for verification."""
         return self._suspects_by_model[model]
+
+    def disturbed(self, model: str, keys: Iterable[Key]) -> bool:
+        """Whether rows of `keys` may differ already, for a reason that is known and being seen to.
+
+        A suspect that is named by anything but a primary key may be any row of its model.
+        """
+        return any(key in self.suspects for key in keys) or self._vague[model] > 0
+
+    def is_quiet(self, key: Key) -> bool:
+        """Whether no write that is under way can concern the row of `key`."""
+        writes = self._models.get(key.model)
+        return key not in self._running and (writes is None or not writes.running_unnamed)
 
     def last_end(self, key: Key) -> int:
         """The ticket at which the last known write of `key` ended; 0 if none is remembered."""

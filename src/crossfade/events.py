@@ -6,6 +6,7 @@ metrics or logs exist. Facts carry names, counts and durations, never a row's va
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -193,6 +194,16 @@ class Observers:
         self._observers = observers
 
     def observe(self, event: Event) -> None:
-        """Tell every observer."""
+        """Tell every observer; the others hear `ObserverFailed` of one that raises."""
         for observer in self._observers:
-            observer.observe(event)
+            try:
+                observer.observe(event)
+            except Exception as error:  # noqa: BLE001  # an observer is the user's code, and its bugs end here
+                self._report(observer, error)
+
+    def _report(self, failed: Observer, error: Exception) -> None:
+        fact = ObserverFailed(type(failed).__name__, type(error).__name__)
+        for observer in self._observers:
+            if observer is not failed:
+                with suppress(Exception):
+                    observer.observe(fact)

@@ -109,8 +109,9 @@ class Follower:
         comparison = compare(self._schema, asked, expected, actual)
         if comparison.equal:
             self._report(write, Verdict.MATCHED)
-        elif write.overlapped:
-            # Two writes crossed, so two results may rightly differ. The rows themselves are verified at rest.
+        elif write.overlapped or self._capture.disturbed(write.spec.name, write.keys):
+            # Two writes crossed, or an earlier one has not arrived yet, so two results may rightly differ. The rows
+            # themselves are verified at rest.
             self._report(write, Verdict.IN_FLIGHT)
             self._suspect(write)
         else:

@@ -29,6 +29,17 @@ def key_from_values(spec: ModelSpec, values: Mapping[str, Any]) -> Key | None:
         return None
 
 
+def unique_keys(spec: ModelSpec, values: Mapping[str, Any]) -> list[Key]:
+    """Return the unique keys that `values` holds in full: the primary key alone, if it is among them."""
+    primary = key_from_values(spec, values)
+    if primary is not None:
+        return [primary]
+    complete = [
+        fields for fields in spec.uniques.values() if all(values.get(name) is not None for name in fields)
+    ]
+    return [Key(spec.name, tuple((name, values[name]) for name in fields)) for fields in complete]
+
+
 def key_from_where(spec: ModelSpec, where: Mapping[str, Any] | None) -> Key | None:
     """Return the unique key that a `where` of a single-row operation names, or None when it names none."""
     for name, value in (where or {}).items():

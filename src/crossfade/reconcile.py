@@ -43,6 +43,8 @@ class ReconcileSettings:
     deadline: float = 5.0
     backoff: float = 0.1
     longest_backoff: float = 5.0
+    patience: int = 20
+    """How often to look for a moment of rest before a difference is repaired without a verdict on its cause."""
 
 
 class Reconciler:
@@ -160,13 +162,19 @@ class Reconciler:
         if self._capture.last_end(key) != ended or suspicion.since != since or self._queue.busy(key):
             return  # it was written meanwhile; its turn comes again
         differences = self._differences(key.model, expected, actual)
-        self._pass_verdict(key, suspicion, differences)
+        at_rest = self._capture.is_quiet(key)
+        if differences and suspicion.blame and not at_rest and suspicion.attempts < self._settings.patience:
+            self._put_off(key, suspicion)  # a copy now would remove what the verdict must be passed on
+            return
+        self._pass_verdict(key, suspicion, differences if at_rest and not suspicion.tainted else ())
         if not differences:
             self._capture.clear(key)
             self._observer.observe(RowReconciled(key.model, "equal"))
             return
         if plan.follower_part is FollowerPart.READ_BACK:
-            self._capture.clear(key)  # one store: the difference lies in how it is read, and nothing can be copied
+            self._capture.clear(
+                key
+            )  # one store: the difference lies in how it is read, and nothing can be copied
             return
         self._queue_copy(spec, key, suspicion, parents=parent_keys(spec, vars(expected)) if expected else [])
 

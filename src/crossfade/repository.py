@@ -24,7 +24,7 @@ from crossfade.errors import CrossfadeError, StageMoveError, UnsupportedQueryErr
 from crossfade.events import NullObserver, Observer, Role, StageMoved
 from crossfade.follow import FollowQueue
 from crossfade.follower import AcceptedWrite, Follower
-from crossfade.keys import Key, key_from_values, key_from_where, key_of
+from crossfade.keys import Key, is_primary, key_from_values, key_from_where, key_of, unique_keys
 from crossfade.operation import MANY_WRITES, READS, Action, Operation, Pinner, models_touched, nested_writes
 from crossfade.paths import Path
 from crossfade.planner import Planner
@@ -162,10 +162,9 @@ class Repository:
         if operation.action not in READS:
             return await self._write(model, operation)
         arguments = operation.arguments
-        if len(arguments) == 1 and model.spec.uniques.keys() >= arguments.get("where", _NOTHING).keys():
-            models = (
-                model.alone
-            )  # a plain read by a unique key, the commonest call, touches its own model only
+        where = arguments.get("where")
+        if len(arguments) == 1 and where and model.spec.uniques.keys() >= where.keys():
+            models = model.alone  # a plain read by a unique key, the commonest call
         else:
             models = models_touched(self.schema, operation)
         plan = model.plan
@@ -231,19 +230,23 @@ class Repository:
         if operation.action is Action.CREATE_MANY:
             pinned = await self._with_reserved_ids(model.spec, path, pinned)
         keys = await self._keys_before(model.spec, path, pinned) if many else ()
-        ticket = self.capture.begin(operation.model, many=many)
+        named = None if many else _primary_key_named(model.spec, pinned)
+        ticket = self.capture.begin(operation.model, named, many=many)
         try:
             result = await ask(path, pinned, Role.AUTHORITY, self._observer)
         except BaseException as error:
             keys = (*keys, *_keys_named(model.spec, pinned))
-            self.capture.end(operation.model, keys, ticket, many=many)
+            self.capture.end(operation.model, named, keys, ticket, many=many)
             if not isinstance(error, CrossfadeError) or isinstance(error, OUTAGES):
                 # Nobody knows whether the write took place: the connection broke, or the caller gave up.
-                self.capture.suspect(keys, monotonic())
+                for key in keys:
+                    self.capture.suspect([key], monotonic(), vague=not is_primary(model.spec, key))
             raise
-        if not many:
+        if many:
+            keys = tuple(dict.fromkeys((*keys, *self.capture.crossed(operation.model, ticket))))
+        else:
             keys = _keys_written(model.spec, pinned, result)
-        overlapped = self.capture.end(operation.model, keys, ticket, many=many)
+        overlapped = self.capture.end(operation.model, named, keys, ticket, many=many)
         if many or overlapped or plan.follower_part is FollowerPart.CAPTURE:
             self.capture.suspect(keys, monotonic())
         if plan.follower_part is not FollowerPart.CAPTURE and (keys or many):
@@ -357,24 +360,32 @@ class Repository:
         return await self.reconciler.drain(self._models, deadline)
 
 
-_NOTHING: Mapping[str, Any] = {}
-
-
 def _keys_named(spec: ModelSpec, operation: Operation) -> list[Key]:
-    """The keys that a single-row write names in its arguments."""
+    """The keys that a single-row write names in its arguments, wherever it names them.
+
+    A row whose only key the database mints, in a write of unknown outcome, cannot be named by anybody but the store.
+    """
     data = operation.arguments.get("data") or {}
-    keys: list[Key | None] = []
+    named = key_from_where(spec, operation.arguments.get("where"))
+    keys = [] if named is None else [named]
     match operation.action:
         case Action.CREATE:
-            keys.append(key_from_values(spec, data))
+            keys += unique_keys(spec, data)
         case Action.UPSERT:
-            keys.append(key_from_values(spec, data["create"]))
-            keys.append(key_from_where(spec, operation.arguments.get("where")))
-        case Action.UPDATE | Action.DELETE:
-            keys.append(key_from_where(spec, operation.arguments.get("where")))
+            keys += unique_keys(spec, data["create"])
+        case Action.UPDATE:
+            keys += unique_keys(spec, {name: v for name, v in data.items() if not isinstance(v, Mapping)})
         case _:
             pass
-    return [key for key in keys if key is not None]
+    return keys
+
+
+def _primary_key_named(spec: ModelSpec, operation: Operation) -> Key | None:
+    """The primary key of the one row that a write can touch, if its arguments name it."""
+    if operation.action is Action.CREATE:
+        return key_from_values(spec, operation.arguments.get("data") or {})
+    key = key_from_where(spec, operation.arguments.get("where"))
+    return key if key is not None and is_primary(spec, key) else None
 
 
 def _keys_written(spec: ModelSpec, operation: Operation, row: Any) -> tuple[Key, ...]:

@@ -49,7 +49,11 @@ def _record_class(spec: ModelSpec) -> type[Record]:
 
 
 class MemoryPath:
-    """A path over dictionaries. `before` is awaited ahead of every operation: stall, fail or count there."""
+    """A path over dictionaries.
+
+    `before` is awaited ahead of every operation and `after` when its effect is there but nobody knows yet: stall, fail
+    or count there.
+    """
 
     def __init__(
         self,
@@ -57,11 +61,13 @@ class MemoryPath:
         schema: Schema,
         records: Mapping[str, type[Record]],
         before: Callable[[Operation], Awaitable[None]] | None = None,
+        after: Callable[[Operation], Awaitable[None]] | None = None,
     ) -> None:
         self._side = side
         self._schema = schema
         self._records = records
         self.before = before
+        self.after = after
         self.rows: dict[str, dict[Key, Record]] = {spec.name: {} for spec in schema}
         self.executed: list[Operation] = []
         self._sequences: dict[tuple[str, str], int] = {}
@@ -96,6 +102,12 @@ class MemoryPath:
         if self.before is not None:
             await self.before(operation)
         self.executed.append(operation)
+        result = self._perform(operation)
+        if self.after is not None:
+            await self.after(operation)
+        return result
+
+    def _perform(self, operation: Operation) -> Any:
         spec = self._schema.models[operation.model]
         data: Any = operation.arguments.get("data")
         match operation.action:

@@ -177,7 +177,9 @@ def test_a_missing_included_row_is_named_by_its_relation() -> None:
     operation = many(include={"books": True})
     mine, theirs = [author(1, books=[book(1)])], [author(1, books=[])]
 
-    assert (Difference("books[]", DifferenceKind.MISSING),) == compare(SMALL, operation, mine, theirs).differences
+    assert (Difference("books[]", DifferenceKind.MISSING),) == compare(
+        SMALL, operation, mine, theirs
+    ).differences
 
 
 def test_relations_that_were_not_included_are_not_compared() -> None:

@@ -29,7 +29,12 @@ class Line:
         self._gates: dict[str, asyncio.Event] = {}
 
     def put(
-        self, name: str, *keys: Key, parents: tuple[Key, ...] = (), barrier: bool = False, model: str = "Author"
+        self,
+        name: str,
+        *keys: Key,
+        parents: tuple[Key, ...] = (),
+        barrier: bool = False,
+        model: str = "Author",
     ) -> bool:
         """Queue a job called `name`."""
         gate = self._gates[name] = asyncio.Event()

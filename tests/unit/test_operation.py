@@ -87,7 +87,9 @@ def test_an_update_that_changes_no_field_is_not_stamped(pinner: Pinner) -> None:
 def test_an_upsert_pins_both_branches(pinner: Pinner) -> None:
     """Whichever branch a side takes, the values are the same."""
     data = {"create": {"email": "a"}, "update": {"name": "N"}}
-    pinned = pinner.pin(Operation("Author", Action.UPSERT, {"where": {"email": "a"}, "data": data})).arguments["data"]
+    pinned = pinner.pin(
+        Operation("Author", Action.UPSERT, {"where": {"email": "a"}, "data": data})
+    ).arguments["data"]
 
     assert "c1" == pinned["create"]["id"]
     assert {"name": "N", "updated_at": NOON_MS} == pinned["update"]
@@ -105,7 +107,9 @@ def test_the_follower_gets_the_ids_that_the_authority_minted() -> None:
     operation = Operation("Book", Action.CREATE, {"data": {"title": "T"}})
     row = SimpleNamespace(id=7)
 
-    assert {"title": "T", "id": 7} == with_minted_values(SMALL.models["Book"], operation, row).arguments["data"]
+    assert {"title": "T", "id": 7} == with_minted_values(SMALL.models["Book"], operation, row).arguments[
+        "data"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -163,4 +167,7 @@ def test_a_pinner_can_be_given_other_makers(pinner: Pinner) -> None:
     """Clock and ids are dependencies."""
     fixed = replace(pinner, cuid=lambda: "fixed")
 
-    assert "fixed" == fixed.pin(Operation("Author", Action.CREATE, {"data": {"email": "e"}})).arguments["data"]["id"]
+    assert (
+        "fixed"
+        == fixed.pin(Operation("Author", Action.CREATE, {"data": {"email": "e"}})).arguments["data"]["id"]
+    )

@@ -31,10 +31,34 @@ def test_permitted_moves(author: Stage, book: Stage, model: str, wanted: Stage) 
     ("author", "book", "model", "wanted", "reason"),
     [
         (Stage.OFF, Stage.OFF, "Author", Stage.SHADOW, "one step at a time"),
-        (Stage.OFF, Stage.OFF, "Book", Stage.DUALWRITE, r"of Author \(off\); move the models it refers to first"),
-        (Stage.DUALWRITE, Stage.DUALWRITE, "Author", Stage.OFF, r"of Book \(dualwrite\); move the models that refer"),
-        (Stage.RAMPDOWN, Stage.SHADOW, "Author", Stage.COMPLETE, r"of Book \(shadow\); bring every related model"),
-        (Stage.COMPLETE, Stage.LIVE, "Book", Stage.SHADOW, r"of Author \(complete\); move the related models back"),
+        (
+            Stage.OFF,
+            Stage.OFF,
+            "Book",
+            Stage.DUALWRITE,
+            r"of Author \(off\); move the models it refers to first",
+        ),
+        (
+            Stage.DUALWRITE,
+            Stage.DUALWRITE,
+            "Author",
+            Stage.OFF,
+            r"of Book \(dualwrite\); move the models that refer",
+        ),
+        (
+            Stage.RAMPDOWN,
+            Stage.SHADOW,
+            "Author",
+            Stage.COMPLETE,
+            r"of Book \(shadow\); bring every related model",
+        ),
+        (
+            Stage.COMPLETE,
+            Stage.LIVE,
+            "Book",
+            Stage.SHADOW,
+            r"of Author \(complete\); move the related models back",
+        ),
     ],
 )
 def test_refused_moves_name_the_models_and_the_remedy(

@@ -239,7 +239,9 @@ async def test_nested_writes_pass_before_a_migration_and_are_refused_during_it()
         with pytest.raises(AttributeError):  # the path in memory does not understand it, but it is asked
             await asyncio.gather(sides.author.update(where={"id": "a1"}, data=nested), _missing())
     async with TwoSides(Stage.DUALWRITE) as sides:
-        with pytest.raises(UnsupportedQueryError, match=r"Author: data\.books: nested writes cannot be followed"):
+        with pytest.raises(
+            UnsupportedQueryError, match=r"Author: data\.books: nested writes cannot be followed"
+        ):
             await sides.author.create(data=nested)
 
         assert [] == sides.prisma.executed
