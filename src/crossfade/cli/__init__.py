@@ -1,0 +1,98 @@
+"""The `crossfade` command: one file per subcommand.
+
+A command imports what it needs when it runs, so that `crossfade --help` does not wait for drivers it will not use.
+Commands raise the errors of `crossfade.errors`; only `main` turns them into a line on stderr and an exit code. A
+command whose verdict is bad leaves with `typer.Exit(1)`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from crossfade import __version__
+from crossfade.cli import engine, flip, serve_metrics, status
+from crossfade.errors import CrossfadeError, MixedAuthorityError, OperatorError, QueryError
+
+app = typer.Typer(
+    name="crossfade",
+    help="Move a live application from Prisma to SQLAlchemy, one model at a time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("status")(status.status)
+app.command("flip")(flip.flip)
+app.command("serve-metrics")(serve_metrics.serve_metrics)
+app.add_typer(engine.app, name="engine")
+if find_spec("crossfade.cli.demo") is not None:
+    app.command("demo")(import_module("crossfade.cli.demo").demo)
+
+_EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (OperatorError, 2),
+    (QueryError, 3),
+    (MixedAuthorityError, 3),
+    (CrossfadeError, 2),
+)
+_FAULT_OF_OURS = 70
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the last place where an error can become one readable line
+        sys.exit(_report(error))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"crossfade {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
+    ] = False,
+) -> None:
+    # Without a callback of the whole command there would be no place for its options.
+    pass
+
+
+def _report(error: Exception) -> int:
+    """Write one line for each error and return the exit code of the first."""
+    if os.environ.get("CROSSFADE_DEBUG") == "1":
+        traceback.print_exception(error)
+    codes = []
+    for single in _flatten(error):
+        code = next((code for family, code in _EXIT_CODES if isinstance(single, family)), _FAULT_OF_OURS)
+        codes.append(code)
+        text = str(single)
+        if code == _FAULT_OF_OURS:
+            text = (
+                f"{type(single).__name__}: {text} (a fault of crossfade's own; CROSSFADE_DEBUG=1 shows where)"
+            )
+        typer.echo(f"crossfade: {text}", err=True)
+    return codes[0]
+
+
+def _flatten(error: Exception) -> Iterator[Exception]:
+    if isinstance(error, ExceptionGroup):
+        for inner in error.exceptions:
+            yield from _flatten(inner)
+    else:
+        yield error
