@@ -1,6 +1,7 @@
 """The `crossfade` command: one file per subcommand.
 
 A command imports what it needs when it runs, so that `crossfade --help` does not wait for drivers it will not use.
+Packages beside crossfade add commands through the entry point group `crossfade.commands`, and import as lazily.
 Commands raise the errors of `crossfade.errors`; only `main` turns them into a line on stderr and an exit code. A
 command whose verdict is bad leaves with `typer.Exit(1)`.
 """
@@ -11,8 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from importlib import import_module
-from importlib.util import find_spec
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -33,8 +33,8 @@ app.command("status")(status.status)
 app.command("flip")(flip.flip)
 app.command("serve-metrics")(serve_metrics.serve_metrics)
 app.add_typer(engine.app, name="engine")
-if find_spec("crossfade.cli.demo") is not None:
-    app.command("demo")(import_module("crossfade.cli.demo").demo)
+for plugin in entry_points(group="crossfade.commands"):
+    app.command(plugin.name)(plugin.load())
 
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (OperatorError, 2),
