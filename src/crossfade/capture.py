@@ -94,10 +94,10 @@ class Capture:
         if many:
             writes.last_many_end = self._ticket
         ends = self._ends
-        for key in keys:
-            overlapped = overlapped or ends.get(key, self._forgotten) > ticket
-            ends[key] = self._ticket
-            ends.move_to_end(key)
+        for touched in keys:
+            overlapped = overlapped or ends.get(touched, self._forgotten) > ticket
+            ends[touched] = self._ticket
+            ends.move_to_end(touched)
         while len(ends) > self.remembered:
             _, self._forgotten = ends.popitem(last=False)
         return overlapped

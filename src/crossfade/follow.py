@@ -180,6 +180,8 @@ class FollowQueue:
             job = self._ready.popleft()
             try:
                 await job.run()
+            except Exception:  # noqa: BLE001  # a fault in one job must not end the worker that others wait for
+                self._drop(job, "failed")
             finally:
                 # Also when this worker is cancelled: later jobs and waiters must not hang on this one.
                 self._finish(job)

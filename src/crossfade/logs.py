@@ -13,7 +13,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol, TextIO, assert_never
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
@@ -52,8 +52,10 @@ class Handle(Protocol):
         """Do not make the call."""
 
 
-def configure_logging(*, json: bool | None = None, level: str = "info") -> None:
-    """Write log lines to stderr: JSON, or coloured text for a person. None decides by whether stderr is a terminal.
+def configure_logging(*, json: bool | None = None, level: str = "info", stream: TextIO | None = None) -> None:
+    """Write log lines to `stream`, or else to stderr: JSON, or coloured text for a person.
+
+    `json` None decides by whether the stream is a terminal.
 
     For the process that owns its logging, such as the command line; a host application keeps its own configuration.
 
@@ -62,8 +64,9 @@ def configure_logging(*, json: bool | None = None, level: str = "info") -> None:
     """
     if level not in LOG_LEVELS:
         raise ConfigurationError(f"unknown log level {level!r}; levels are {', '.join(LOG_LEVELS)}")
+    stream = stream or sys.stderr
     if json is None:
-        json = not sys.stderr.isatty()
+        json = not stream.isatty()
     last: list[Processor] = (
         [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
         if json
@@ -77,7 +80,7 @@ def configure_logging(*, json: bool | None = None, level: str = "info") -> None:
             *last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
     )
 
 

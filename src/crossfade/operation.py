@@ -287,15 +287,12 @@ def _literal_value(scalar: Scalar, value: Any) -> Any:
 
 def with_minted_values(spec: ModelSpec, operation: Operation, row: Any) -> Operation:
     """Return the operation for the follower: what only the database minted is taken from the authority's `row`."""
-    minted = {f.name: getattr(row, f.name) for f in spec.minted_by_database} if row is not None else {}
-    if not minted:
+    if row is None or operation.action not in (Action.CREATE, Action.UPSERT) or not spec.minted_by_database:
         return operation
+    minted = {column.name: getattr(row, column.name) for column in spec.minted_by_database}
     data = operation.arguments["data"]
-    match operation.action:
-        case Action.CREATE:
-            data = {**data, **minted}
-        case Action.UPSERT:
-            data = {**data, "create": {**data["create"], **minted}}
-        case _:
-            return operation
+    if operation.action is Action.CREATE:
+        data = {**data, **minted}
+    else:
+        data = {**data, "create": {**data["create"], **minted}}
     return operation._replace(arguments={**operation.arguments, "data": data})

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from crossfade.breaker import FAILURES, Breaker
+from crossfade.breaker import Breaker
 from crossfade.capture import Capture, Suspicion
-from crossfade.compare import row_differences
+from crossfade.compare import row_differences, value_difference
 from crossfade.events import Difference, DifferenceKind, Observer, Role, RowReconciled, Verdict, WriteCompared
 from crossfade.fields import Json
 from crossfade.follow import FollowJob, FollowQueue
@@ -28,7 +28,7 @@ from crossfade.keys import Key, is_primary, key_of, parent_keys, read_by_key, wh
 from crossfade.operation import Action, Operation
 from crossfade.paths import Path
 from crossfade.records import Record
-from crossfade.schema import ModelSpec, Scalar, Schema
+from crossfade.schema import FieldSpec, ModelSpec, Scalar, Schema
 from crossfade.side import ask_within
 from crossfade.stages import FollowerPart, Plan, Side
 
@@ -152,7 +152,7 @@ class Reconciler:
             expected, actual = await asyncio.gather(
                 self._read(plan.authority, spec, key), self._read(plan.follower, spec, key)
             )
-        except FAILURES:
+        except Exception:  # noqa: BLE001  # whatever it is, this row waits and the others go on
             self._put_off(key, suspicion)
             return
         if not is_primary(spec, key):
@@ -206,11 +206,13 @@ class Reconciler:
     async def _copy(self, spec: ModelSpec, key: Key, suspicion: Suspicion) -> None:
         plan = self._plan_of(key.model)
         try:
-            row = await self._read(plan.authority, spec, key)
-            operation = copy_of(spec, key, row)
+            row, stale = await asyncio.gather(
+                self._read(plan.authority, spec, key), self._read(plan.follower, spec, key)
+            )
+            operation = copy_of(spec, key, row, stale)
             path, breaker = self._paths[plan.follower], self._breakers[plan.follower]
             await ask_within(path, operation, Role.FOLLOWER, self._observer, breaker, self._settings.deadline)
-        except FAILURES:
+        except Exception:  # noqa: BLE001  # see above
             self._observer.observe(RowReconciled(key.model, "failed"))
         else:
             self._observer.observe(RowReconciled(key.model, "deleted" if row is None else "copied"))
@@ -234,25 +236,40 @@ class Reconciler:
         )
 
 
-def copy_of(spec: ModelSpec, key: Key, row: Record | None) -> Operation:
-    """Return the operation that makes the row of `key` equal to `row`: an upsert of every field, or a delete."""
+def copy_of(spec: ModelSpec, key: Key, row: Record | None, stale: Record | None = None) -> Operation:
+    """Return the operation that makes the row of `key` equal to `row`: a delete, or an upsert.
+
+    Where `stale` already says the same as `row` it is left alone: a list that is NULL reads as an empty one, and a JSON
+    null as no value at all, so that writing such a field again would change what is stored.
+    """
     where = where_of(spec, key)
     if row is None:
         return Operation(spec.name, Action.DELETE, {"where": where})
     values = {name: _argument(spec, name, getattr(row, name)) for name in spec.fields}
-    create = {name: value for name, value in values.items() if value is not None}
-    update = {name: value for name, value in values.items() if name not in spec.primary_key}
-    for name, column in spec.fields.items():
-        if column.scalar is Scalar.JSON and not column.is_list and name in update and update[name] is None:
-            update[name] = Json(
-                None
-            )  # Prisma takes no plain None here; a JSON null reads as None all the same
+    create = {name: value for name, value in values.items() if not _is_absent(spec.fields[name], value)}
+    update = {
+        name: value
+        for name, value in values.items()
+        if name not in spec.primary_key
+        and (
+            stale is None
+            or spec.fields[name].is_updated_at  # not given, it would become the time of the copy
+            or value_difference(getattr(row, name), getattr(stale, name)) is not None
+        )
+    }
     return Operation(spec.name, Action.UPSERT, {"where": where, "data": {"create": create, "update": update}})
 
 
+def _is_absent(column: FieldSpec, value: Any) -> bool:
+    """Whether a new row gets this by not being given it; Prisma would store a JSON null for one that is given."""
+    return isinstance(value, Json) and value.data is None and not column.is_required
+
+
 def _argument(spec: ModelSpec, name: str, value: Any) -> Any:
-    """Turn a canonical value back into what a caller would pass."""
+    """Turn a canonical value back into what a caller would pass; Prisma takes no plain None for a document."""
     column = spec.fields[name]
-    if column.scalar is not Scalar.JSON or value is None:
+    if column.scalar is not Scalar.JSON:
         return value
-    return [Json(item) for item in value] if column.is_list else Json(value)
+    if column.is_list:
+        return [Json(item) for item in value]
+    return Json(value)

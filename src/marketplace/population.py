@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from marketplace.journal import Journal, Row, RowKey, Rows
 
-OWN_PARENTS: Final = 0.3
-"""The share of new rows that refer to a row of the workload's own, which may be deleted under them."""
+OWN_SHARE: Final = 0.3
+"""How often a row of the workload's own is picked, which may be deleted while it is being used."""
 
 _HOT = 8
 _HOT_SHARE = 0.4
@@ -68,14 +68,10 @@ class Population:
             keys.pop()
         return None
 
-    def any(self, model: str) -> Any:
-        """Return the key of a row to work on: seeded or own."""
-        own = self.own(model) if self.rng.random() < OWN_PARENTS else None
+    def pick(self, model: str) -> Any:
+        """Return the key of a row to work on or to refer to: seeded or own."""
+        own = self.own(model) if self.rng.random() < OWN_SHARE else None
         return self.seeded(model) if own is None else own
-
-    def parent(self, model: str) -> Any:
-        """Return the key of a row for a new one to refer to."""
-        return self.any(model)
 
     def unshipped(self) -> Any | None:
         """Return the key of an order without a shipment, once; None when there is none."""
@@ -84,10 +80,6 @@ class Population:
             if not self._journal.is_doomed(RowKey("Order", key)):
                 return key
         return None
-
-    def shipped(self) -> Any:
-        """Return the key of a seeded order that has a shipment."""
-        return self.rng.choice(list(self._start["Shipment"].values()))["order_id"]
 
     def born(self, row: RowKey) -> None:
         """Take note of an own row."""

@@ -21,15 +21,24 @@ Make: TypeAlias = Callable[[Population], Any]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is written to one model. `unique` names the fields of the key that an upsert finds a row by."""
+    """What is written to one model.
+
+    `fields` makes the data of a new row; `new` does so where a row needs something that may have run out. `unique` is
+    the key that an upsert finds a row by, and `unique_name` what Prisma calls it when it has several fields.
+    """
 
     model: str
     counter: str
     tracked: Mapping[str, Make]
     others: Mapping[str, Make]
-    draft: Callable[[Population], dict[str, Any] | None]
+    fields: Callable[[Population], dict[str, Any]]
     unique: tuple[str, ...]
     unique_name: str | None = None
+    new: Callable[[Population], dict[str, Any] | None] | None = None
+
+    def draft(self, known: Population) -> dict[str, Any] | None:
+        """Return the data of a new row, or None when there is nothing it could belong to."""
+        return (self.new or self.fields)(known)
 
     @property
     def noted(self) -> tuple[str, ...]:
@@ -110,6 +119,10 @@ def _float(known: Population) -> float:
     return known.rng.choice((0.1, -1.5, 1e-9, 1.0, 123456.789, known.rng.random()))
 
 
+def _yes_or_no(known: Population) -> bool:
+    return known.rng.random() < 0.5
+
+
 def _one_of(*choices: Any) -> Make:
     return lambda known: known.rng.choice(choices)
 
@@ -134,7 +147,7 @@ def _user(known: Population) -> dict[str, Any]:
 def _item(known: Population) -> dict[str, Any]:
     return {
         "sku": f"WALK-{known.number()}",
-        "owner_id": known.parent("User"),
+        "owner_id": known.pick("User"),
         "parent_id": known.rng.choice((None, known.seeded("Item"))),
         "title": _text(known),
         "description": _text_or_null(known),
@@ -149,7 +162,7 @@ def _item(known: Population) -> dict[str, Any]:
 
 def _listing(known: Population) -> dict[str, Any]:
     return {
-        "item_id": known.parent("Item"),
+        "item_id": known.pick("Item"),
         "seller_id": known.seeded("User"),
         "slug": f"walk-{known.number()}",
         "headline": _text(known),
@@ -165,8 +178,8 @@ def _research(known: Population) -> dict[str, Any]:
     return {
         "source": known.rng.choice(("crawler", "survey 100%")),
         "reference": f"walk/{known.number()}",
-        "item_id": known.parent("Item"),
-        "analyst_id": known.rng.choice((None, known.parent("User"))),
+        "item_id": known.pick("Item"),
+        "analyst_id": known.rng.choice((None, known.pick("User"))),
         "condition": known.rng.choice((None, "LIKE_NEW")),
         "average_price": _amount_or_null(known),
         "median_price": _money(known),
@@ -190,12 +203,8 @@ def _order(known: Population) -> dict[str, Any]:
     }
 
 
-def _shipment(known: Population) -> dict[str, Any] | None:
-    order = known.unshipped()
-    if order is None:
-        return None
+def _parcel(known: Population) -> dict[str, Any]:
     return {
-        "order_id": order,
         "carrier": known.rng.choice(("POST", "COURIER")),
         "tracking_code": f"WALK{known.number()}",
         "cost": _money(known),
@@ -206,12 +215,17 @@ def _shipment(known: Population) -> dict[str, Any] | None:
     }
 
 
+def _shipment(known: Population) -> dict[str, Any] | None:
+    order = known.unshipped()
+    return None if order is None else {"order_id": order} | _parcel(known)
+
+
 def _analytics(known: Population) -> dict[str, Any]:
     return {
         "metric": "walk",
         "dimension": known.rng.choice(("all", "partner%")),
         "bucket": _moment(known),
-        "listing_id": known.rng.choice((None, known.parent("Listing"))),
+        "listing_id": known.rng.choice((None, known.pick("Listing"))),
         "value": _float(known),
         "amount": _amount(known),
         "hits": _big(known),
@@ -224,7 +238,7 @@ def _snapshot(known: Population) -> dict[str, Any]:
     return {
         "scope": f"walk-{known.number()}",
         "day": datetime(2026, 3, 1, tzinfo=UTC),
-        "author_id": known.rng.choice((None, known.parent("User"))),
+        "author_id": known.rng.choice((None, known.pick("User"))),
         "gross": _money(known),
         "exact": _amount_or_null(known),
         "totals": _document(known),
@@ -235,8 +249,8 @@ def _snapshot(known: Population) -> dict[str, Any]:
 def _conversation(known: Population) -> dict[str, Any]:
     return {
         "subject": _text_or_null(known),
-        "listing_id": known.parent("Listing"),
-        "order_id": known.rng.choice((None, known.parent("Order"))),
+        "listing_id": known.pick("Listing"),
+        "order_id": known.rng.choice((None, known.pick("Order"))),
         "labels": _tags(known),
         "last_message_at": _moment_or_null(known),
     }
@@ -244,9 +258,9 @@ def _conversation(known: Population) -> dict[str, Any]:
 
 def _message(known: Population) -> dict[str, Any]:
     return {
-        "conversation_id": known.parent("Conversation"),
-        "author_id": known.parent("User"),
-        "reply_to_id": known.rng.choice((None, known.parent("Message"))),
+        "conversation_id": known.pick("Conversation"),
+        "author_id": known.pick("User"),
+        "reply_to_id": known.rng.choice((None, known.pick("Message"))),
         "body": _text(known),
         "mentions": _tags(known),
         "attachments": _document(known),
@@ -270,7 +284,7 @@ SUBJECTS: Mapping[str, Subject] = {
                 "notify_by": _one_of([], ["SMS"], ["EMAIL", "PUSH"]),
                 "avatar": _bytes,
             },
-            draft=_user,
+            fields=_user,
             unique=("email",),
         ),
         Subject(
@@ -284,7 +298,7 @@ SUBJECTS: Mapping[str, Subject] = {
                 "metadata": _document,
                 "photo": _bytes,
             },
-            draft=_item,
+            fields=_item,
             unique=("sku",),
         ),
         Subject(
@@ -297,9 +311,9 @@ SUBJECTS: Mapping[str, Subject] = {
                 "discount": _amount,
                 "keywords": _tags,
                 "expires_at": _moment_or_null,
-                "is_featured": _one_of(True, False),
+                "is_featured": _yes_or_no,
             },
-            draft=_listing,
+            fields=_listing,
             unique=("seller_id", "slug"),
             unique_name="seller_slug",
         ),
@@ -315,7 +329,7 @@ SUBJECTS: Mapping[str, Subject] = {
                 "raw": _document,
                 "condition": _one_of(None, "NEW", "FAIR"),
             },
-            draft=_research,
+            fields=_research,
             unique=("source", "reference"),
             unique_name="source_reference",
         ),
@@ -329,9 +343,9 @@ SUBJECTS: Mapping[str, Subject] = {
                 "fee_rate": _amount,
                 "history": _document,
                 "paid_at": _moment_or_null,
-                "gift": _one_of(True, False),
+                "gift": _yes_or_no,
             },
-            draft=_order,
+            fields=_order,
             unique=("number",),
         ),
         Subject(
@@ -345,7 +359,8 @@ SUBJECTS: Mapping[str, Subject] = {
                 "customs": _document,
                 "label": _bytes,
             },
-            draft=_shipment,
+            fields=_parcel,
+            new=_shipment,
             unique=("order_id",),
         ),
         Subject(
@@ -353,7 +368,7 @@ SUBJECTS: Mapping[str, Subject] = {
             counter="samples",
             tracked={"amount": _amount},
             others={"value": _float, "hits": _big, "percentiles": _integers, "labels": _document},
-            draft=_analytics,
+            fields=_analytics,
             unique=("metric", "dimension", "bucket"),
             unique_name="metric_bucket",
         ),
@@ -363,11 +378,11 @@ SUBJECTS: Mapping[str, Subject] = {
             tracked={"exact": _amount_or_null},
             others={
                 "gross": _money,
-                "sealed": _one_of(True, False),
+                "sealed": _yes_or_no,
                 "totals": _document,
                 "digest": _bytes,
             },
-            draft=_snapshot,
+            fields=_snapshot,
             unique=("scope", "day"),
             unique_name="scope_day",
         ),
@@ -376,12 +391,12 @@ SUBJECTS: Mapping[str, Subject] = {
             counter="message_count",
             tracked={"subject": _text_or_null},
             others={
-                "is_open": _one_of(True, False),
+                "is_open": _yes_or_no,
                 "priority": _one_of(1, 2, 3, 4, 5),
                 "labels": _tags,
                 "last_message_at": _moment_or_null,
             },
-            draft=_conversation,
+            fields=_conversation,
             unique=("id",),
         ),
         Subject(
@@ -392,9 +407,9 @@ SUBJECTS: Mapping[str, Subject] = {
                 "channel": _one_of("EMAIL", "SMS", "IN_APP"),
                 "mentions": _tags,
                 "attachments": _document,
-                "is_edited": _one_of(True, False),
+                "is_edited": _yes_or_no,
             },
-            draft=_message,
+            fields=_message,
             unique=("id",),
         ),
     )
