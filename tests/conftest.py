@@ -65,5 +65,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where everything is installed, a skipped test is a failure: `CROSSFADE_FAIL_ON_SKIP=1` makes it one."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
-    if skipped and os.environ.get("CROSSFADE_FAIL_ON_SKIP") == "1" and session.exitstatus == pytest.ExitCode.OK:
+    if (
+        skipped
+        and os.environ.get("CROSSFADE_FAIL_ON_SKIP") == "1"
+        and session.exitstatus == pytest.ExitCode.OK
+    ):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

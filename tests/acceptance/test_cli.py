@@ -148,7 +148,7 @@ def test_flip_to_the_same_stage_says_so(project: Project) -> None:
         (("User", "live", "--flags", "nowhere"), "crossfade: nowhere: there is no such directory\n"),
         (
             ("User", "live", "--schema", "no.prisma"),
-            "crossfade: cannot read no.prisma: No such file or directory\n",
+            "crossfade: cannot read the schema no.prisma: No such file or directory\n",
         ),
     ],
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-from crossfade.errors import ConfigurationError
+from crossfade.errors import ConfigurationError, EngineError
 
 FlagsOption: TypeAlias = Annotated[
     Path,
@@ -25,28 +24,37 @@ SchemaOption: TypeAlias = Annotated[
 DEFAULT_FLAGS = Path("flags")
 
 _PLACES = ("schema.prisma", "prisma/schema.prisma", "src/marketplace/schema.prisma")
-# Prisma's grammar has neither block comments nor strings over several lines, so a line's beginning tells.
-_MODEL = re.compile(r"^\s*model\s+(\w+)\s*\{", re.MULTILINE)
 
 
 def models_of_schema(schema: Path | None, flags: Path) -> frozenset[str] | None:
-    """Return the model names of the schema, or None when there is no schema to be found.
+    """Return the model names of the schema, as Prisma's own parser reads it, or None when there is none to be found.
 
-    Only the names are read here; what the schema means is Prisma's parser's to say, which takes far longer.
+    The parser's answer is kept in the cache. Where it has never run and cannot be installed, a schema that nobody
+    named is passed over: the names of the flag files say enough to change one of them.
 
     Raises:
         ConfigurationError: the schema that was asked for cannot be read or has no models.
+        SchemaError: it is not valid.
+        EngineError: it was asked for, and its parser cannot be installed.
     """
-    if schema is None:
+    from crossfade.engine.parser import load_schema
+
+    found = schema
+    if found is None:
         root = flags.resolve().parent
-        schema = next((root / place for place in _PLACES if (root / place).is_file()), None)
-    if schema is None:
+        found = next((root / place for place in _PLACES if (root / place).is_file()), None)
+    if found is None:
         return None
     try:
-        names = frozenset(_MODEL.findall(schema.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(f"cannot read {schema}: {reason}") from None
+        names = frozenset(load_schema(found, _announce).models)
+    except EngineError:
+        if schema is None:
+            return None
+        raise
     if not names:
-        raise ConfigurationError(f"{schema} has no models")
+        raise ConfigurationError(f"{found} has no models")
     return names
+
+
+def _announce(line: str) -> None:
+    typer.echo(line, err=True)

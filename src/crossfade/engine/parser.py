@@ -20,6 +20,7 @@ PARSER_VERSION = "5.17.0-31.393aa359c9ad4a4bb28630fb5613f9c281cde053"
 
 _MODULE = "node_modules/@prisma/prisma-schema-wasm/src/prisma_schema_build_bg.wasm"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_TOTAL = re.compile(r"Validation Error Count: (\d+)")
 _PLACE = re.compile(r"-->\s*(\S+:\d+)")
 
 
@@ -33,7 +34,7 @@ def load_schema(path: Path, announce: Announce = lambda _line: None) -> Schema:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"cannot read the schema {path}: {error}"
+        msg = f"cannot read the schema {path}: {error.strerror if isinstance(error, OSError) else error}"
         raise SchemaError(msg) from error
     return Schema.from_dmmf(get_dmmf(text, source=str(path), announce=announce))
 
@@ -89,9 +90,15 @@ def _ask(function: str, request: dict[str, Any], announce: Announce) -> str:
 
 
 def _readable(text: str) -> str:
-    """Prisma's message without its JSON wrapping and colours; the place of the first error leads."""
+    """Prisma's first complaint in one line: its place, what it says, and how many more there are."""
     with contextlib.suppress(ValueError, TypeError, KeyError):
         text = json.loads(text)["message"]
     text = _ANSI.sub("", text).strip()
+    complaint = next((line for line in text.splitlines() if line.startswith("error: ")), text.splitlines()[0])
     place = _PLACE.search(text)
-    return f"{place.group(1)}: {text}" if place else text
+    total = _TOTAL.search(text)
+    more = int(total.group(1)) - 1 if total else 0
+    line = complaint.removeprefix("error: ")
+    if place:
+        line = f"{place.group(1)}: {line}"
+    return f"{line} (and {more} more)" if more else line

@@ -141,7 +141,7 @@ def test_a_native_engine_is_preferred(
 
 
 def test_a_schema_with_an_error_says_where(tmp_path: Path) -> None:
-    """Prisma's text is passed on; the place comes first, and there are no colours."""
+    """Prisma's words in one line; the place comes first, and there are no colours."""
     path = tmp_path / "schema.prisma"
     path.write_text(BROKEN)
 
@@ -149,8 +149,9 @@ def test_a_schema_with_an_error_says_where(tmp_path: Path) -> None:
         load_schema(path)
 
     text = str(caught.value)
-    assert text.startswith(f'{path}:8: error: Type "B" is neither a built-in type')
+    assert text.startswith(f'{path}:8: Type "B" is neither a built-in type')
     assert "\x1b" not in text
+    assert len(text.splitlines()) == 1
 
 
 def test_a_schema_that_cannot_be_read_says_so(tmp_path: Path) -> None:
