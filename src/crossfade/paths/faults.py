@@ -1,0 +1,160 @@
+"""PostgreSQL's faults as the errors of `crossfade.errors`, with Prisma's codes, meta and words.
+
+The one place that maps them. Whoever raises the result chains the driver's error to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import asyncpg
+import sqlalchemy as sa
+
+from crossfade.errors import (
+    ConnectionLostError,
+    DataError,
+    ForeignKeyViolationError,
+    TableNotFoundError,
+    UniqueViolationError,
+)
+
+_KEY = re.compile(r"^Key \((?P<columns>.*?)\)=\(", re.DOTALL)
+
+LOST: tuple[type[Exception], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+"""What asyncpg raises when a connection is gone. `TimeoutError` is an `OSError` and is told apart first."""
+
+FAULTS: tuple[type[Exception], ...] = (asyncpg.PostgresError, *LOST)
+"""Everything that is the store's fault; anything else is ours and passes as it is."""
+
+
+def was_never_sent(error: BaseException) -> bool:
+    """Whether the statement certainly did not reach the server.
+
+    When the server has just said farewell on an idle connection, but has not hung up yet, asyncpg refuses to begin.
+    """
+    return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
+
+
+class Constraints:
+    """The columns of every unique constraint and index of some tables, by name."""
+
+    def __init__(self, tables: Mapping[str, sa.Table]) -> None:
+        self._columns: dict[tuple[str, str], tuple[str, ...]] = {}
+        for table in tables.values():
+            for index in table.indexes:
+                if index.unique and index.name:
+                    names = tuple(column.name for column in index.columns)
+                    self._columns[table.name, str(index.name)] = names
+            for constraint in table.constraints:
+                if isinstance(constraint, (sa.UniqueConstraint, sa.PrimaryKeyConstraint)) and constraint.name:
+                    names = tuple(column.name for column in constraint.columns)
+                    self._columns[table.name, str(constraint.name)] = names
+
+    def columns(self, error: asyncpg.PostgresError) -> tuple[str, ...]:
+        """Return the columns that a unique violation is about; none if nothing tells."""
+        known = self._columns.get((error.table_name or "", error.constraint_name or ""))
+        if known:
+            return known
+        match = _KEY.match(error.detail or "")
+        return tuple(part.strip().strip('"') for part in match["columns"].split(",")) if match else ()
+
+
+def translated(error: Exception, constraints: Constraints) -> DataError:
+    """Return the error that a caller gets for what the driver raised."""
+    if isinstance(error, asyncpg.PostgresError):
+        make = _BY_STATE.get(error.sqlstate or "") or _BY_CLASS.get((error.sqlstate or "")[:2])
+        return make(error, constraints) if make else _other(error)
+    if isinstance(error, TimeoutError):
+        return ConnectionLostError("the database did not answer in time", code="P1008")
+    return ConnectionLostError(
+        f"the connection to the database was lost: {str(error) or type(error).__name__}"
+    )
+
+
+def _other(error: asyncpg.PostgresError) -> DataError:
+    return DataError(str(error), meta={"code": error.sqlstate, "message": str(error)})
+
+
+def _unique(error: asyncpg.PostgresError, constraints: Constraints) -> DataError:
+    columns = constraints.columns(error)
+    if columns:
+        named = ",".join(f"`{column}`" for column in columns)
+        message = f"Unique constraint failed on the fields: ({named})"
+        return UniqueViolationError(message, meta={"target": list(columns)})
+    message = f"Unique constraint failed on the constraint: `{error.constraint_name}`"
+    return UniqueViolationError(message, meta={"target": error.constraint_name})
+
+
+def _foreign_key(error: asyncpg.PostgresError, _: Constraints) -> DataError:
+    name = f"{error.constraint_name} (index)"
+    message = f"Foreign key constraint failed on the field: `{name}`"
+    return ForeignKeyViolationError(message, meta={"field_name": name})
+
+
+def _null(error: asyncpg.PostgresError, _: Constraints) -> DataError:
+    message = f"Null constraint violation on the fields: (`{error.column_name}`)"
+    return DataError(message, code="P2011", meta={"target": [error.column_name]})
+
+
+def _check(error: asyncpg.PostgresError, _: Constraints) -> DataError:
+    message = f"A constraint failed on the database: `{error.constraint_name}`"
+    return DataError(message, code="P2004", meta={"database_error": str(error)})
+
+
+def _too_long(error: asyncpg.PostgresError, _: Constraints) -> DataError:
+    column = error.column_name or "(not available)"
+    message = f"The provided value for the column is too long for the column's type. Column: {column}"
+    return DataError(message, code="P2000", meta={"column_name": column})
+
+
+def _no_table(error: asyncpg.PostgresError, _: Constraints) -> DataError:
+    match = re.search(r'"(?P<name>[^"]+)"', str(error))
+    name = match["name"] if match else str(error)
+    table = name if "." in name else f"public.{name}"
+    message = f"The table `{table}` does not exist in the current database."
+    return TableNotFoundError(message, meta={"table": table})
+
+
+def _no_column(error: asyncpg.PostgresError, _: Constraints) -> DataError:
+    match = re.search(r'"(?P<name>[^"]+)"|column (?P<bare>\S+)', str(error))
+    column = (match["name"] or match["bare"]) if match else str(error)
+    message = f"The column `{column}` does not exist in the current database."
+    return DataError(message, code="P2022", meta={"column": column})
+
+
+def _conflict(error: asyncpg.PostgresError, _: Constraints) -> DataError:
+    message = "Transaction failed due to a write conflict or a deadlock. Please retry your transaction"
+    return DataError(message, code="P2034")
+
+
+def _lost(error: asyncpg.PostgresError, _: Constraints) -> DataError:
+    return ConnectionLostError(f"the connection to the database was lost: {error}")
+
+
+_Make = Callable[[asyncpg.PostgresError, Constraints], DataError]
+
+_BY_STATE: Mapping[str, _Make] = {
+    "23505": _unique,
+    "23503": _foreign_key,
+    "23001": _foreign_key,
+    "23502": _null,
+    "23514": _check,
+    "22001": _too_long,
+    "42P01": _no_table,
+    "42703": _no_column,
+    "40001": _conflict,
+    "40P01": _conflict,
+    "57P01": _lost,
+    "57P02": _lost,
+    "57P03": _lost,
+}
+_BY_CLASS: Mapping[str, _Make] = {"08": _lost}

@@ -1,0 +1,196 @@
+"""The SQLAlchemy side: an operation compiled by `crossfade.query` and run on asyncpg.
+
+SQLAlchemy makes the statements, once per shape of the arguments, and owns the connections; a call itself goes straight
+to the driver. Statements stand alone (autocommit) unless one operation needs several: then BEGIN … COMMIT on one
+connection, which is rolled back, or dropped, whatever interrupts it.
+
+A read that finds its connection broken is asked once more on a connection that has just been opened. A write is not,
+unless it certainly was never sent: nobody knows whether the server had already done it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from crossfade.dsn import Dsn
+from crossfade.errors import QueryError
+from crossfade.operation import Operation
+from crossfade.paths.execution import EXECUTORS, Work, fetch
+from crossfade.paths.faults import FAULTS, LOST, Constraints, translated, was_never_sent
+from crossfade.paths.pool import ConnectionPool, Held
+from crossfade.query import Compiler
+from crossfade.query.compiled import ConstantPlan, Statement, Values
+from crossfade.records import Record
+from crossfade.schema import Schema
+from crossfade.stages import Side
+
+_STATEMENT_CACHE = 1000
+_NEXT_VALUES = "SELECT nextval(pg_get_serial_sequence($1, $2)::regclass) FROM generate_series(1, $3::int)"
+_LAST_VALUE = "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence($1, $2)::regclass), 0)"
+# The lock keeps two callers from each reading the old value and the lower one from being set last.
+_ADVANCE = """
+SELECT CASE WHEN coalesce(pg_sequence_last_value(pg_get_serial_sequence($1, $2)::regclass), 0) < $3::bigint
+            THEN setval(pg_get_serial_sequence($1, $2)::regclass, $3::bigint) END
+FROM (SELECT pg_advisory_xact_lock(hashtext('crossfade.sequence'), hashtext($1)) OFFSET 0) AS lock
+"""
+
+
+class SqlAlchemyPath:
+    """Executes operations on the tables of declarative models.
+
+    Args:
+        schema: what the models mean.
+        tables: each model's table, by the model's name in the schema.
+        records: each model's record class.
+        store: where; an engine stays its owner's and is not disposed of.
+        pool_size: how many connections may be in use; a DSN's `connection_limit` comes first.
+        acquire_timeout: seconds to wait for one; a DSN's `pool_timeout` comes first; None waits for ever.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        tables: Mapping[str, sa.Table],
+        records: Mapping[str, type[Record]],
+        store: Dsn | AsyncEngine,
+        *,
+        pool_size: int = 10,
+        acquire_timeout: float | None = 10.0,
+    ) -> None:
+        self._schema = schema
+        self._tables = tables
+        self._compiler = Compiler(schema, tables, records)
+        self._constraints = Constraints(tables)
+        self._owns_engine = isinstance(store, Dsn)
+        if isinstance(store, Dsn):
+            pool_size = store.pool_size() or pool_size
+            timeout = store.pool_timeout()
+            acquire_timeout = acquire_timeout if timeout is None else (timeout or None)
+            self._engine = _make_engine(store, pool_size)
+        else:
+            self._engine = store
+        self._pool = ConnectionPool(self._engine, size=pool_size, acquire_timeout=acquire_timeout)
+
+    @property
+    def side(self) -> Side:
+        """Which side this is."""
+        return Side.SQLALCHEMY
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine whose connections are used."""
+        return self._engine
+
+    async def connect(self) -> None:
+        """Make sure that the database answers; more connections are opened as they are needed.
+
+        Raises:
+            StoreUnavailableError: it does not.
+        """
+        self._pool.open()
+        held = self._pool.take_idle() or await self._pool.take()
+        self._pool.give_back(held)
+
+    async def close(self) -> None:
+        """Wait for what is under way, then close every connection of an engine made here."""
+        await self._pool.close()
+        if self._owns_engine:
+            await self._engine.dispose()
+
+    async def execute(self, operation: Operation) -> Any:
+        """Execute one operation; see `Path.execute`."""
+        plan, values = self._compiler.plan(operation)
+        if type(plan) is ConstantPlan:
+            return plan.result
+        work, reads = EXECUTORS[type(plan)]
+        return await self._run(work, plan, values, again=reads)
+
+    async def reserve(self, model: str, field: str, count: int) -> list[int]:
+        """Take `count` values from the sequence behind an autoincrement field."""
+        return [row[0] for row in await self._sequence(_NEXT_VALUES, model, field, count)]
+
+    async def sequence_value(self, model: str, field: str) -> int:
+        """Return the last value that the sequence behind an autoincrement field gave out; 0 if none yet."""
+        rows = await self._sequence(_LAST_VALUE, model, field, again=True)
+        return int(rows[0][0])
+
+    async def advance_sequence(self, model: str, field: str, value: int) -> None:
+        """Make sure that the sequence will not give out `value` or less again. Never moves it back."""
+        if value > 0:
+            await self._sequence(_ADVANCE, model, field, value, again=True)
+
+    async def _sequence(
+        self, sql: str, model: str, field: str, *numbers: int, again: bool = False
+    ) -> list[Any]:
+        spec = self._schema.model(model)
+        if field not in spec.fields:
+            raise QueryError(model, field, "no such field")
+        schema = self._tables[model].schema
+        table = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, spec.table) if part)
+        statement = Statement(sql, None)
+        values = [table, spec.fields[field].column, *numbers]
+        rows: list[Any] = await self._run(fetch, statement, values, again=again)
+        return rows
+
+    async def _run(self, work: Work, plan: Any, values: Values, *, again: bool = False) -> Any:
+        """Do `work` on a connection; `again` allows a second try when the first connection breaks."""
+        pool = self._pool
+        fresh = False
+        while True:
+            held = (None if fresh else pool.take_idle()) or await pool.take(fresh=fresh)
+            try:
+                result = await work(held.driver, plan, values)
+            except BaseException as error:
+                lost = self._retire(held, error)
+                if lost and not fresh and (again or was_never_sent(error)):
+                    fresh = True
+                    continue
+                if isinstance(error, FAULTS):
+                    raise translated(error, self._constraints) from error
+                raise
+            pool.give_back(held)
+            return result
+
+    def _retire(self, held: Held, error: BaseException) -> bool:
+        """Give back a connection after an error. Return whether a fresh connection may fare better."""
+        driver = held.driver
+        interrupted = isinstance(error, (asyncio.CancelledError, TimeoutError))
+        lost = isinstance(error, LOST) and not interrupted
+        if lost or driver.is_closed():
+            self._pool.drop(held)
+        elif interrupted or driver.is_in_transaction():
+            self._pool.settle(held)
+        else:
+            self._pool.give_back(held)
+        return lost or isinstance(error, asyncpg.OutdatedSchemaCacheError)
+
+
+def _make_engine(dsn: Dsn, pool_size: int) -> AsyncEngine:
+    arguments = dsn.connect_args()
+    arguments.setdefault("statement_cache_size", _STATEMENT_CACHE)
+    engine = create_async_engine(
+        dsn.sqlalchemy_url(),
+        connect_args=arguments,
+        isolation_level="AUTOCOMMIT",
+        pool_reset_on_return=None,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_use_lifo=True,  # the connections in use stay few, and their statements prepared
+    )
+    if setup := dsn.setup_statement():
+        _on_every_connection(engine, setup)
+    return engine
+
+
+def _on_every_connection(engine: AsyncEngine, statement: str) -> None:
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def run(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(statement)
+        cursor.close()

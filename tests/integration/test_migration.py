@@ -1,0 +1,159 @@
+"""The composition root on real stores: a flag file moves a model, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from conftest import FreshDatabase
+from crossfade.errors import DataError, FlagError, StoreUnavailableError, UniqueViolationError
+from crossfade.events import FlagRejected, ReadCompared, StageMoved, Verdict, WriteCompared
+from crossfade.flags.files import FileFlags, write_stage
+from crossfade.migration import Migration
+from crossfade.paths.sqlalchemy import SqlAlchemyPath
+from crossfade.stages import Side, Stage
+from crossfade.testing import RecordingObserver
+from marketplace.client import MarketplaceClient
+from marketplace.records import RECORDS
+from sides import TABLES, OpenSide, marketplace_schema, open_side
+
+FLAGS = Path(__file__).parents[2] / "flags"
+ADA = {"email": "ada@example.org", "name": "Ada", "tags": ["x"], "reputation": 0.1 + 0.2}
+
+
+class Running:
+    """A migration on two real stores."""
+
+    def __init__(
+        self, migration: Migration, observer: RecordingObserver, flags: Path, prisma: OpenSide, new: OpenSide
+    ) -> None:
+        self.migration = migration
+        self.observer = observer
+        self.flags = flags
+        self.db = MarketplaceClient(migration.repository)
+        self.stores = {Side.PRISMA: prisma.store, Side.SQLALCHEMY: new.store}
+
+    async def reach(self, model: str, stage: Stage) -> None:
+        """Ask for a stage by the flag file, and wait until it is in force."""
+        write_stage(self.flags, model, stage)
+        async with asyncio.timeout(20):
+            await self.until(lambda: self.migration.repository.plan(model).stage is stage)
+
+    @staticmethod
+    async def until(holds: Callable[[], bool]) -> None:
+        """Wait until something holds that no future announces."""
+        while not holds():
+            await asyncio.sleep(0.01)
+
+    async def names(self, side: Side) -> list[str]:
+        """The users' names in one store, read behind everyone's back."""
+        rows = await self.stores[side].fetch('SELECT name FROM "users" ORDER BY name')
+        return [row["name"] for row in rows]
+
+
+@asynccontextmanager
+async def running(fresh_database: FreshDatabase, flags: Path) -> AsyncIterator[Running]:
+    """Open a migration whose flags stand in `flags`."""
+    legacy, target = await fresh_database(), await fresh_database()
+    observer = RecordingObserver()
+    schema = marketplace_schema()
+    async with open_side(Side.PRISMA, legacy) as prisma, open_side(Side.SQLALCHEMY, target) as new:
+        paths = {Side.PRISMA: prisma.path, Side.SQLALCHEMY: new.path}
+        async with Migration(
+            schema, paths, FileFlags(flags, schema.models, observer), observer=observer
+        ) as migration:
+            yield Running(migration, observer, flags, prisma, new)
+
+
+@pytest.fixture
+def flags(tmp_path: Path) -> Path:
+    """A copy of the flag files."""
+    return shutil.copytree(FLAGS, tmp_path / "flags")
+
+
+async def test_a_model_walks_there_and_back_by_its_flag_file(
+    fresh_database: FreshDatabase, flags: Path
+) -> None:
+    """Written at every stop, read at every stop, the same in both stores at the end."""
+    async with running(fresh_database, flags) as run:
+        stops = [*list(Stage)[1:5], *reversed(list(Stage)[:4])]
+        for number, stage in enumerate(stops):
+            await run.reach("User", stage)
+            created = await run.db.user.create(
+                data={**ADA, "email": f"{number}@example.org", "name": f"{number}"}
+            )
+            found = await run.db.user.find_unique(where={"id": created.id})
+            assert found == created
+            changed = await run.db.user.update(
+                where={"id": created.id}, data={"login_count": {"increment": 2}}
+            )
+            assert changed is not None
+            assert 2 == changed.login_count
+        assert await run.migration.repository.drain()
+        await run.migration.repository.shadow.drain()
+
+        everyone = [str(number) for number in range(len(stops))]
+        assert everyone == await run.names(Side.PRISMA)
+        assert everyone == await run.names(Side.SQLALCHEMY)
+        assert stops == [event.after for event in run.observer.of(StageMoved)]
+        verdicts = [e.verdict for e in (*run.observer.of(ReadCompared), *run.observer.of(WriteCompared))]
+        assert {Verdict.MATCHED} == set(verdicts)
+
+
+async def test_both_authorities_refuse_alike(fresh_database: FreshDatabase, flags: Path) -> None:
+    """The same class, code and fields, whichever side has the authority."""
+    refusals: list[DataError] = []
+    async with running(fresh_database, flags) as run:
+        for stage in (Stage.SHADOW, Stage.LIVE):
+            await run.reach("User", stage)
+            if not refusals:
+                await run.db.user.create(data=ADA)
+            with pytest.raises(UniqueViolationError) as refusal:
+                await run.db.user.create(data=ADA)
+            refusals.append(refusal.value)
+
+    one, two = refusals
+    assert (one.code, one.meta, str(one)) == (two.code, two.meta, str(two))
+
+
+async def test_a_half_written_flag_file_changes_nothing_and_is_reported(
+    fresh_database: FreshDatabase, flags: Path
+) -> None:
+    """The model stays; the report names the file; a good file is taken up again."""
+    async with running(fresh_database, flags) as run:
+        await run.reach("User", Stage.DUALWRITE)
+        (flags / "User.yaml").write_text("model: User\nstage: sha")
+        async with asyncio.timeout(10):
+            await run.until(lambda: bool(run.observer.of(FlagRejected)))
+        assert Stage.DUALWRITE is run.migration.repository.plan("User").stage
+        assert "User.yaml" in run.observer.of(FlagRejected)[0].source
+
+        (flags / "User.yaml").write_text("model: User\nowner: accounts\ndescription: people\nstage: shadow\n")
+        await run.reach("User", Stage.SHADOW)
+
+
+async def test_a_cold_start_with_a_wrong_flag_is_refused(fresh_database: FreshDatabase, flags: Path) -> None:
+    """There is no last good value to fall back on."""
+    (flags / "User.yaml").write_text("model: User\nowner: accounts\ndescription: people\nstage: banana\n")
+
+    with pytest.raises(FlagError, match=r"User\.yaml.*banana"):
+        async with running(fresh_database, flags):
+            pytest.fail("it started")
+
+
+async def test_a_store_that_is_not_there_is_one_clear_error(flags: Path) -> None:
+    """Host, port and database are named, the password is not."""
+    from crossfade.dsn import Dsn
+
+    path = SqlAlchemyPath(
+        marketplace_schema(), TABLES, RECORDS, Dsn.parse("postgresql://app:hush@127.0.0.1:1/nowhere")
+    )
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1/nowhere") as refusal:
+        await path.connect()
+
+    assert "hush" not in str(refusal.value)
