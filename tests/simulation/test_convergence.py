@@ -1,7 +1,7 @@
 """Random traffic with faults over two sides in memory: when writers rest, both sides are equal.
 
-Every seed is a schedule of its own: how often each step of each side gives way to others, which requests fail, and where
-models move meanwhile. The journal of acknowledged writes is kept outside the repository.
+Every seed is a schedule of its own: how often each step of each side gives way to others, which requests fail, and
+where models move meanwhile. The journal of acknowledged writes is kept outside the repository.
 """
 
 import asyncio

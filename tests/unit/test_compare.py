@@ -5,7 +5,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from small_schema import SMALL
 
 from crossfade.compare import compare, value_difference
 from crossfade.errors import RecordNotFoundError, UniqueViolationError
@@ -14,6 +13,7 @@ from crossfade.fields import Base64
 from crossfade.operation import Action, Operation
 from crossfade.records import Record
 from crossfade.testing import record_classes
+from small_schema import SMALL
 
 RECORDS = record_classes(SMALL)
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

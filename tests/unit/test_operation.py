@@ -6,7 +6,6 @@ from itertools import count
 from types import SimpleNamespace
 
 import pytest
-from small_schema import SMALL
 
 from crossfade.operation import (
     Action,
@@ -18,6 +17,7 @@ from crossfade.operation import (
     to_milliseconds,
     with_minted_values,
 )
+from small_schema import SMALL
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123_999, tzinfo=UTC)
 NOON_MS = NOON.replace(microsecond=123_000)
@@ -127,7 +127,7 @@ def test_the_follower_gets_the_ids_that_the_authority_minted() -> None:
 def test_models_touched_are_found_wherever_they_are_named(
     arguments: dict[str, object], touched: tuple[str, ...]
 ) -> None:
-    """include and relation filters count, at any depth."""
+    """Include and relation filters count, at any depth."""
     assert touched == models_touched(SMALL, Operation("Author", Action.FIND_MANY, arguments))
 
 

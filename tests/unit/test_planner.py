@@ -1,11 +1,11 @@
 """What relations permit."""
 
 import pytest
-from small_schema import SMALL
 
 from crossfade.errors import StageMoveError, UnknownModelError
 from crossfade.planner import Planner
 from crossfade.stages import Stage
+from small_schema import SMALL
 
 PLANNER = Planner(SMALL)  # Author is the parent of Book
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from small_schema import SMALL
+from typing import Any, Self
 
 from crossfade.client import DatabaseClient
 from crossfade.reconcile import ReconcileSettings
@@ -12,6 +10,7 @@ from crossfade.repository import Repository, RepositorySettings
 from crossfade.shadow import ShadowSettings
 from crossfade.stages import Side, Stage
 from crossfade.testing import MemoryPath, RecordingObserver, record_classes
+from small_schema import SMALL
 
 AUTHOR = {"id": "a1", "email": "a@b.c"}
 FAST = {
@@ -40,7 +39,7 @@ class TwoSides:
         client = DatabaseClient(self.repository)
         self.author, self.book = client.model("Author"), client.model("Book")
 
-    async def __aenter__(self) -> TwoSides:
+    async def __aenter__(self) -> Self:
         await self.repository.__aenter__()
         return self
 

@@ -131,7 +131,7 @@ def _no_column(error: asyncpg.PostgresError, _: Constraints) -> DataError:
     return DataError(message, code="P2022", meta={"column": column})
 
 
-def _conflict(error: asyncpg.PostgresError, _: Constraints) -> DataError:
+def _conflict(_error: asyncpg.PostgresError, _: Constraints) -> DataError:
     message = "Transaction failed due to a write conflict or a deadlock. Please retry your transaction"
     return DataError(message, code="P2034")
 
