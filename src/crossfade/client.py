@@ -149,9 +149,12 @@ class ModelClient(Generic[RecordT]):
         """Create one row and return it."""
         return cast("RecordT", await self._call(Action.CREATE, data=data, include=include))
 
-    async def create_many(self, data: Sequence[Data], *, skip_duplicates: bool | None = None) -> int:
-        """Create rows, all or none, and return how many; rows that exist are left out with `skip_duplicates`."""
-        rows = list(data)
+    async def create_many(self, data: Data | Sequence[Data], *, skip_duplicates: bool | None = None) -> int:
+        """Create rows, all or none, and return how many; rows that exist are left out with `skip_duplicates`.
+
+        Like Prisma Client Python, this takes a single row as well.
+        """
+        rows = [data] if isinstance(data, Mapping) else list(data)
         return cast("int", await self._call(Action.CREATE_MANY, data=rows, skip_duplicates=skip_duplicates))
 
     async def update(self, data: Data, where: Where, include: Include | None = None) -> RecordT | None:

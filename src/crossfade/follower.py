@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any, NamedTuple
 
-from crossfade.breaker import Breaker
 from crossfade.capture import Capture
 from crossfade.compare import compare
 from crossfade.errors import UnsupportedQueryError
-from crossfade.events import FollowDropped, Observer, Role, Verdict, WriteCompared
+from crossfade.events import FollowDropped, Role, Verdict, WriteCompared
 from crossfade.follow import FollowJob, FollowQueue
 from crossfade.keys import Key, parent_keys, read_by_key
 from crossfade.operation import MANY_WRITES, Action, Operation, with_minted_values
-from crossfade.paths import Path
-from crossfade.schema import ModelSpec, Schema
-from crossfade.side import ask_within
-from crossfade.stages import FollowerPart, Plan, Side
+from crossfade.schema import ModelSpec
+from crossfade.side import Sides
+from crossfade.stages import FollowerPart, Plan
 
 
 class AcceptedWrite(NamedTuple):
@@ -38,22 +36,11 @@ class AcceptedWrite(NamedTuple):
 class Follower:
     """Queues what the follower has to do, and judges what came of it."""
 
-    def __init__(
-        self,
-        schema: Schema,
-        paths: Mapping[Side, Path],
-        breakers: Mapping[Side, Breaker],
-        capture: Capture,
-        queue: FollowQueue,
-        observer: Observer,
-        deadline: float,
-    ) -> None:
-        self._schema = schema
-        self._paths = paths
-        self._breakers = breakers
+    def __init__(self, sides: Sides, capture: Capture, queue: FollowQueue, deadline: float) -> None:
+        self._sides = sides
         self._capture = capture
         self._queue = queue
-        self._observer = observer
+        self._observer = sides.observer
         self._deadline = deadline
 
     def follow(self, write: AcceptedWrite) -> asyncio.Future[None] | None:
@@ -81,8 +68,7 @@ class Follower:
 
     async def _run(self, write: AcceptedWrite) -> None:
         follower = write.plan.follower
-        breaker = self._breakers[follower]
-        if not breaker.allows():
+        if not self._sides.breakers[follower].allows():
             self._observer.observe(FollowDropped(write.spec.name, write.operation.action, "breaker_open"))
             self._suspect(write)
             return
@@ -92,9 +78,8 @@ class Follower:
             asked, expected = with_minted_values(write.spec, write.operation, write.result), write.result
         if asked is None:
             return
-        path = self._paths[follower]
         try:
-            actual = await ask_within(path, asked, Role.FOLLOWER, self._observer, breaker, self._deadline)
+            actual = await self._sides.ask(follower, asked, Role.FOLLOWER, self._deadline)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is the follower's and not a caller's
             skipped = isinstance(error, UnsupportedQueryError)
             self._report(write, Verdict.SKIPPED if skipped else Verdict.ERROR)
@@ -106,7 +91,7 @@ class Follower:
         self._judge(write, asked, expected, actual)
 
     def _judge(self, write: AcceptedWrite, asked: Operation, expected: Any, actual: Any) -> None:
-        comparison = compare(self._schema, asked, expected, actual)
+        comparison = compare(self._sides.schema, asked, expected, actual)
         if comparison.equal:
             self._report(write, Verdict.MATCHED)
         elif write.overlapped or self._capture.disturbed(write.spec.name, write.keys):

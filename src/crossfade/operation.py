@@ -131,7 +131,7 @@ def _all_data(operation: Operation) -> list[Mapping[str, Any]]:
     match operation.action:
         case Action.UPSERT if isinstance(data, Mapping):
             return [part for part in (data.get("create"), data.get("update")) if isinstance(part, Mapping)]
-        case Action.CREATE_MANY if isinstance(data, list):
+        case Action.CREATE_MANY if isinstance(data, (list, tuple)):
             return [part for part in data if isinstance(part, Mapping)]
         case _:
             return [data] if isinstance(data, Mapping) else []
@@ -206,7 +206,7 @@ class Pinner:
         match operation.action:
             case Action.CREATE if isinstance(data, Mapping):
                 pinned = self._filled(spec, data, now)
-            case Action.CREATE_MANY if isinstance(data, list):
+            case Action.CREATE_MANY if isinstance(data, (list, tuple)):
                 pinned = [self._filled(spec, row, now) for row in data]
             case Action.UPDATE | Action.UPDATE_MANY if isinstance(data, Mapping):
                 pinned = self._touched(spec, data, now)

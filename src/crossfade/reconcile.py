@@ -13,23 +13,21 @@ each time; it never keeps the others from their turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from crossfade.breaker import Breaker
 from crossfade.capture import Capture, Suspicion
 from crossfade.compare import row_differences, value_difference
-from crossfade.events import Difference, DifferenceKind, Observer, Role, RowReconciled, Verdict, WriteCompared
+from crossfade.events import Difference, DifferenceKind, Role, RowReconciled, Verdict, WriteCompared
 from crossfade.fields import Json
 from crossfade.follow import FollowJob, FollowQueue
 from crossfade.keys import Key, is_primary, key_of, parent_keys, read_by_key, where_of
 from crossfade.operation import Action, Operation
-from crossfade.paths import Path
 from crossfade.records import Record
-from crossfade.schema import FieldSpec, ModelSpec, Scalar, Schema
-from crossfade.side import ask_within
+from crossfade.schema import FieldSpec, ModelSpec, Scalar
+from crossfade.side import Sides
 from crossfade.stages import FollowerPart, Plan, Side
 
 
@@ -52,26 +50,22 @@ class Reconciler:
 
     def __init__(
         self,
-        schema: Schema,
-        paths: Mapping[Side, Path],
-        breakers: Mapping[Side, Breaker],
+        sides: Sides,
         capture: Capture,
         queue: FollowQueue,
-        observer: Observer,
         plan_of: Callable[[str], Plan],
         settings: ReconcileSettings | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._schema = schema
-        self._paths = paths
-        self._breakers = breakers
+        self._sides = sides
+        self._schema = sides.schema
         self._capture = capture
         self._queue = queue
-        self._observer = observer
+        self._observer = sides.observer
         self._plan_of = plan_of
         self._settings = settings or ReconcileSettings()
         self._clock = clock
-        self._rank = {spec.name: rank for rank, spec in enumerate(schema.in_foreign_key_order())}
+        self._rank = {spec.name: rank for rank, spec in enumerate(sides.schema.in_foreign_key_order())}
         self._task: asyncio.Task[None] | None = None
         self._round = asyncio.Lock()
 
@@ -210,8 +204,7 @@ class Reconciler:
                 self._read(plan.authority, spec, key), self._read(plan.follower, spec, key)
             )
             operation = copy_of(spec, key, row, stale)
-            path, breaker = self._paths[plan.follower], self._breakers[plan.follower]
-            await ask_within(path, operation, Role.FOLLOWER, self._observer, breaker, self._settings.deadline)
+            await self._sides.ask(plan.follower, operation, Role.FOLLOWER, self._settings.deadline)
         except Exception:  # noqa: BLE001  # see above
             self._observer.observe(RowReconciled(key.model, "failed"))
         else:
@@ -226,14 +219,7 @@ class Reconciler:
             self._capture.suspects.move_to_end(key)
 
     async def _read(self, side: Side, spec: ModelSpec, key: Key) -> Any:
-        return await ask_within(
-            self._paths[side],
-            read_by_key(spec, key),
-            Role.SHADOW,
-            self._observer,
-            self._breakers[side],
-            self._settings.deadline,
-        )
+        return await self._sides.ask(side, read_by_key(spec, key), Role.SHADOW, self._settings.deadline)
 
 
 def copy_of(spec: ModelSpec, key: Key, row: Record | None, stale: Record | None = None) -> Operation:

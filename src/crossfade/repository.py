@@ -31,7 +31,7 @@ from crossfade.planner import Planner
 from crossfade.reconcile import Reconciler, ReconcileSettings
 from crossfade.schema import ModelSpec, Schema
 from crossfade.shadow import ShadowReader, ShadowSettings
-from crossfade.side import ask
+from crossfade.side import Sides, ask
 from crossfade.stages import PLANS, FollowerPart, Plan, Side, Stage, Topology, has_begun, moves_authority
 
 
@@ -96,28 +96,10 @@ class Repository:
         self.queue = FollowQueue(
             self._observer, workers=self._settings.follow_workers, limit=self._settings.follow_limit
         )
-        self.reconciler = Reconciler(
-            schema,
-            paths,
-            self.breakers,
-            self.capture,
-            self.queue,
-            self._observer,
-            self.plan,
-            self._settings.reconcile,
-        )
-        self.shadow = ShadowReader(
-            schema, paths, self.breakers, self.capture, self._observer, self._settled, self._settings.shadow
-        )
-        self._follower = Follower(
-            schema,
-            paths,
-            self.breakers,
-            self.capture,
-            self.queue,
-            self._observer,
-            self._settings.follow_deadline,
-        )
+        sides = Sides(schema, paths, self.breakers, self._observer)
+        self.reconciler = Reconciler(sides, self.capture, self.queue, self.plan, self._settings.reconcile)
+        self.shadow = ShadowReader(sides, self.capture, self._settled, self._settings.shadow)
+        self._follower = Follower(sides, self.capture, self.queue, self._settings.follow_deadline)
         self._moving = asyncio.Lock()
         self._note_straddling()
 

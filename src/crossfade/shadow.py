@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from crossfade.breaker import FAILURES, OUTAGES, Breaker
+from crossfade.breaker import FAILURES, OUTAGES
 from crossfade.capture import Capture
 from crossfade.compare import Comparison, compare
 from crossfade.errors import UnsupportedQueryError
-from crossfade.events import Difference, Observer, ReadCompared, Role, ShadowDropped, Verdict
+from crossfade.events import Difference, ReadCompared, Role, ShadowDropped, Verdict
 from crossfade.operation import Operation
-from crossfade.paths import Path
-from crossfade.schema import Schema
-from crossfade.side import ask_within
+from crossfade.side import Sides
 from crossfade.stages import Side
 
 
@@ -52,19 +50,14 @@ class ShadowReader:
 
     def __init__(
         self,
-        schema: Schema,
-        paths: Mapping[Side, Path],
-        breakers: Mapping[Side, Breaker],
+        sides: Sides,
         capture: Capture,
-        observer: Observer,
         settled: Callable[[Sequence[str]], Awaitable[bool]],
         settings: ShadowSettings | None = None,
     ) -> None:
-        self._schema = schema
-        self._paths = paths
-        self._breakers = breakers
+        self._sides = sides
         self._capture = capture
-        self._observer = observer
+        self._observer = sides.observer
         self._settled = settled
         self._settings = settings or ShadowSettings()
         self._queue: deque[_Question] = deque()
@@ -140,7 +133,7 @@ class ShadowReader:
 
     async def _judge(self, question: _Question) -> None:
         other = question.answered_by.other
-        if not self._breakers[other].allows():
+        if not self._sides.breakers[other].allows():
             self._drop(question.operation, "breaker_open")
             return
         answer = await self._ask(other, question.operation)
@@ -150,7 +143,7 @@ class ShadowReader:
         if isinstance(answer, UnsupportedQueryError):
             self._report(question, Verdict.SKIPPED)
             return
-        comparison = compare(self._schema, question.operation, question.outcome, answer)
+        comparison = compare(self._sides.schema, question.operation, question.outcome, answer)
         if comparison.equal:
             self._report(question, Verdict.IGNORED if comparison.undetermined else Verdict.MATCHED)
             return
@@ -185,15 +178,12 @@ class ShadowReader:
         )
         if isinstance(expected, OUTAGES) or isinstance(actual, OUTAGES):
             return None
-        return compare(self._schema, question.operation, expected, actual)
+        return compare(self._sides.schema, question.operation, expected, actual)
 
     async def _ask(self, side: Side, operation: Operation) -> Any:
         """Return the answer, or the exception in its place: a failure is as comparable as a value."""
-        path, breaker = self._paths[side], self._breakers[side]
         try:
-            return await ask_within(
-                path, operation, Role.SHADOW, self._observer, breaker, self._settings.deadline
-            )
+            return await self._sides.ask(side, operation, Role.SHADOW, self._settings.deadline)
         except FAILURES as error:
             return error
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -10,6 +12,8 @@ from crossfade.breaker import Breaker
 from crossfade.events import Observer, OperationFinished, Role
 from crossfade.operation import Operation
 from crossfade.paths import Path
+from crossfade.schema import Schema
+from crossfade.stages import Side
 
 
 async def ask(path: Path, operation: Operation, role: Role, observer: Observer) -> Any:
@@ -27,15 +31,23 @@ async def ask(path: Path, operation: Operation, role: Role, observer: Observer) 
     return result
 
 
-async def ask_within(
-    path: Path, operation: Operation, role: Role, observer: Observer, breaker: Breaker, deadline: float
-) -> Any:
-    """The same for secondary work: gives up after `deadline` seconds and tells the breaker how it went."""
-    try:
-        async with asyncio.timeout(deadline):
-            result = await ask(path, operation, role, observer)
-    except Exception as error:
-        breaker.failed(error)
-        raise
-    breaker.succeeded()
-    return result
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Both sides and the breaker in front of each, for work that no caller waits for."""
+
+    schema: Schema
+    paths: Mapping[Side, Path]
+    breakers: Mapping[Side, Breaker]
+    observer: Observer
+
+    async def ask(self, side: Side, operation: Operation, role: Role, deadline: float) -> Any:
+        """Execute `operation` on `side`, or give up after `deadline` seconds; the breaker hears how it went."""
+        breaker = self.breakers[side]
+        try:
+            async with asyncio.timeout(deadline):
+                result = await ask(self.paths[side], operation, role, self.observer)
+        except Exception as error:
+            breaker.failed(error)
+            raise
+        breaker.succeeded()
+        return result
