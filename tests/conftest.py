@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from uuid import uuid4
 
 import pytest
 
 from crossfade.dsn import Dsn
 from crossfade.embedded import EmbeddedPostgres
-
-FreshDatabase = Callable[..., Awaitable[Dsn]]
-"""`await fresh_database(template=None)` creates a database, as a copy of `template` if one is named."""
+from databases import FreshDatabase
 
 
 @pytest.fixture(scope="session")

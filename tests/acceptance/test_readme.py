@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from conftest import FreshDatabase
 from crossfade.stages import PLANS, FollowerPart, Stage, Topology
+from databases import FreshDatabase
 from sides import Side, open_side
 
 ROOT = Path(__file__).parents[2]

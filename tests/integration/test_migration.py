@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import FreshDatabase
 from crossfade.errors import DataError, FlagError, StoreUnavailableError, UniqueViolationError
 from crossfade.events import FlagRejected, ReadCompared, StageMoved, Verdict, WriteCompared
 from crossfade.flags.files import FileFlags, write_stage
@@ -18,6 +17,7 @@ from crossfade.migration import Migration
 from crossfade.paths.sqlalchemy import SqlAlchemyPath
 from crossfade.stages import Side, Stage
 from crossfade.testing import RecordingObserver
+from databases import FreshDatabase
 from marketplace.client import MarketplaceClient
 from marketplace.records import RECORDS
 from sides import TABLES, OpenSide, marketplace_schema, open_side
