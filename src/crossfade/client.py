@@ -2,7 +2,7 @@
 
 A `DatabaseClient` has one `ModelClient` per model, under the model's name in lower case. Arguments are Prisma's; None
 means "not given", as it does there. Results are record classes, the same whichever side answered. Errors are those of
-`crossfade.errors`.
+`crossfade.errors`, and with an `ErrorDialect` those of Prisma Client Python at the same time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
 
+from crossfade.dialect import ErrorDialect, Execute
 from crossfade.operation import Action, Operation
 from crossfade.records import Record
 from crossfade.repository import Repository
@@ -27,8 +28,8 @@ class ModelClient(Generic[RecordT]):
 
     __slots__ = ("_execute", "_model")
 
-    def __init__(self, repository: Repository, model: str) -> None:
-        self._execute = repository.execute
+    def __init__(self, execute: Execute, model: str) -> None:
+        self._execute = execute
         self._model = model
 
     async def _call(self, action: Action, **arguments: Any) -> Any:
@@ -184,12 +185,17 @@ class DatabaseClient:
     """Holds a `ModelClient` for every model of the schema: the model `MarketResearchData` is `marketresearchdata`.
 
     Subclasses may declare the attributes with their record classes, for the type checker.
+
+    Args:
+        repository: what executes the calls.
+        errors: lets `except` clauses that name Prisma's own classes go on catching.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, *, errors: ErrorDialect | None = None) -> None:
         self.repository = repository
+        execute = repository.execute if errors is None else errors.guard(repository.execute)
         for spec in repository.schema:
-            setattr(self, spec.attribute, ModelClient[Any](repository, spec.name))
+            setattr(self, spec.attribute, ModelClient[Any](execute, spec.name))
 
     def model(self, name: str) -> ModelClient[Any]:
         """Return the client of a model by the model's name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from crossfade.dialect import ErrorDialect
 from crossfade.errors import DataError, FlagError, StoreUnavailableError, UniqueViolationError
 from crossfade.events import FlagRejected, ReadCompared, StageMoved, Verdict, WriteCompared
 from crossfade.flags.files import FileFlags, write_stage
@@ -35,7 +37,7 @@ class Running:
         self.migration = migration
         self.observer = observer
         self.flags = flags
-        self.db = MarketplaceClient(migration.repository)
+        self.db = MarketplaceClient(migration.repository, errors=ErrorDialect.of("marketplace.prisma_client"))
         self.stores = {Side.PRISMA: prisma.store, Side.SQLALCHEMY: new.store}
 
     async def reach(self, model: str, stage: Stage) -> None:
@@ -107,6 +109,7 @@ async def test_a_model_walks_there_and_back_by_its_flag_file(
 
 async def test_both_authorities_refuse_alike(fresh_database: FreshDatabase, flags: Path) -> None:
     """The same class, code and fields, whichever side has the authority."""
+    vendor = importlib.import_module("marketplace.prisma_client.errors")
     refusals: list[DataError] = []
     async with running(fresh_database, flags) as run:
         for stage in (Stage.SHADOW, Stage.LIVE):
@@ -115,6 +118,7 @@ async def test_both_authorities_refuse_alike(fresh_database: FreshDatabase, flag
                 await run.db.user.create(data=ADA)
             with pytest.raises(UniqueViolationError) as refusal:
                 await run.db.user.create(data=ADA)
+            assert isinstance(refusal.value, vendor.UniqueViolationError)
             refusals.append(refusal.value)
 
     one, two = refusals
