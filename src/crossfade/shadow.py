@@ -3,9 +3,10 @@
 Theory of operation. The caller has its answer before anything here runs; `offer` only puts the question into a bounded
 queue (beyond `limit` it is dropped and counted). A worker asks the other side. Two equal answers are `matched`. Two
 different ones prove nothing yet, because the two reads happened at different times: the question is asked again, of
-both sides, once the follower has done what it had to do for these models. If no write started or ended around the
-second look and the answers still differ, they are `mismatched`. If they have become equal, or writes never rest long
-enough to look, the verdict is `in_flight`. A question with several right answers (rows that tie) is `ignored`.
+both sides, once the follower has done what it had to do for these models. That may take a while, so it is done by a
+task of its own, of which there are at most `recheck_limit`. If no write started or ended around the second look and the
+answers still differ, they are `mismatched`. If they have become equal, or writes never rest long enough to look, the
+verdict is `in_flight`. A question with several right answers (rows that tie) is `ignored`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class ShadowSettings:
     limit: int = 1_000
     deadline: float = 5.0
     rechecks: int = 6
+    recheck_limit: int = 256
     pause: float = 0.02
     settle_deadline: float = 2.0
 
@@ -64,6 +66,7 @@ class ShadowReader:
         self._idle: deque[asyncio.Future[None]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._resting: list[asyncio.Future[None]] = []
+        self._rechecks: set[asyncio.Task[None]] = set()
         self._busy = 0
 
     def __len__(self) -> int:
@@ -76,9 +79,10 @@ class ShadowReader:
 
     async def close(self) -> None:
         """Stop the workers; questions not yet asked are dropped, and counted."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._rechecks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = []
         while self._queue:
             question = self._queue.popleft()
@@ -87,7 +91,7 @@ class ShadowReader:
 
     async def drain(self) -> None:
         """Wait until every question that was put has been judged."""
-        while self._queue or self._busy:
+        while self._queue or self._busy or self._rechecks:
             rest: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._resting.append(rest)
             await rest
@@ -117,15 +121,24 @@ class ShadowReader:
             question = self._queue.popleft()
             self._busy += 1
             try:
-                await self._judge(question)
-            except Exception:  # noqa: BLE001  # whatever it is, it belongs to the comparison and not to a caller
-                self._report(question, Verdict.ERROR)
+                await self._guarded(question, self._judge)
             finally:
                 self._busy -= 1
-                if not self._queue and not self._busy:
-                    self._announce_rest()
+                self._announce_rest()
+
+    async def _guarded(self, question: _Question, judge: Callable[[_Question], Awaitable[None]]) -> None:
+        try:
+            await judge(question)
+        except Exception:  # noqa: BLE001  # whatever it is, it belongs to the comparison and not to a caller
+            self._report(question, Verdict.ERROR)
+
+    def _end_recheck(self, task: asyncio.Task[None]) -> None:
+        self._rechecks.discard(task)
+        self._announce_rest()
 
     def _announce_rest(self) -> None:
+        if self._queue or self._busy or self._rechecks:
+            return
         for rest in self._resting:
             if not rest.done():
                 rest.set_result(None)
@@ -147,12 +160,18 @@ class ShadowReader:
         if comparison.equal:
             self._report(question, Verdict.IGNORED if comparison.undetermined else Verdict.MATCHED)
             return
-        await self._look_again(question)
+        if len(self._rechecks) >= self._settings.recheck_limit:
+            self._drop(question.operation, "recheck_full")
+            return
+        # A second look may have to wait for a moment of rest; the workers go on with new questions meanwhile.
+        task = asyncio.create_task(self._guarded(question, self._look_again), name="shadow-recheck")
+        self._rechecks.add(task)
+        task.add_done_callback(self._end_recheck)
 
     async def _look_again(self, question: _Question) -> None:
         pause = self._settings.pause
         for _ in range(self._settings.rechecks):
-            await self._settled(question.models)
+            settled = await self._settled(question.models)
             before, running = self._capture.version(question.models)
             if running == 0:
                 comparison = await self._compare_now(question)
@@ -163,7 +182,7 @@ class ShadowReader:
                     self._report(question, Verdict.IN_FLIGHT)
                     return
                 after, _ = self._capture.version(question.models)
-                if after == before and await self._settled(question.models):
+                if settled and after == before and await self._settled(question.models):
                     self._report(question, Verdict.MISMATCHED, comparison.differences)
                     return
             await asyncio.sleep(pause)

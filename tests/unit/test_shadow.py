@@ -213,3 +213,25 @@ async def test_a_read_that_spans_a_model_that_is_not_fed_is_not_compared() -> No
         await sides.rest()
 
     assert [] == verdicts(sides)
+
+
+async def test_a_second_look_that_has_to_wait_holds_no_worker() -> None:
+    """New questions are judged while an old one waits for a moment of rest; too many that wait are dropped."""
+    settings = ShadowSettings(workers=1, rechecks=100, recheck_limit=1, pause=0.01, settle_deadline=0.01)
+    async with TwoSides(Stage.SHADOW, shadow=settings) as sides:
+        await sides.author.create(data=AUTHOR)
+        await sides.rest()
+        spoil(sides, Side.SQLALCHEMY, name="other")
+        ticket = sides.repository.capture.begin("Author", None, many=False)
+        for _ in range(2):
+            await sides.author.find_unique(where={"id": "a1"})
+        await sides.author.count(where={"email": "a@b.c"})
+        async with asyncio.timeout(5):
+            while not verdicts(sides):
+                await asyncio.sleep(0)
+        assert [Verdict.MATCHED] == verdicts(sides)
+        assert ["recheck_full"] == [event.reason for event in sides.observer.of(ShadowDropped)]
+
+        sides.repository.capture.end("Author", None, [], ticket, many=False)
+        await sides.rest()
+    assert [Verdict.MATCHED, Verdict.MISMATCHED] == verdicts(sides)
