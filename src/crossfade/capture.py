@@ -26,7 +26,8 @@ class Suspicion:
     """Why a key must be verified.
 
     `blame` is set when a write that nothing disturbed came to different results. `tainted` is set when something else
-    happened to the key since, so that a difference proves nothing about that write any more.
+    happened to the key since, so that a difference proves nothing about that write any more. `shakes` names the models
+    whose rows change by themselves when this one is deleted, as it may have been on one side only so far.
     """
 
     since: float
@@ -34,6 +35,7 @@ class Suspicion:
     blame: tuple[Action, tuple[Difference, ...]] | None = None
     vague: bool = False
     tainted: bool = False
+    shakes: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -43,6 +45,11 @@ class _ModelWrites:
     running_unnamed: int = 0
     last_many_end: int = 0
     version: int = 0
+
+    def shake(self, change: int) -> None:
+        """Count a write of another model that reaches this one's rows."""
+        self.running += change
+        self.version += 1
 
 
 @dataclass(slots=True)
@@ -58,12 +65,16 @@ class Capture:
     _ticket: int = 0
     _suspects_by_model: Counter[str] = field(default_factory=Counter)
     _vague: Counter[str] = field(default_factory=Counter)
+    _shaken: Counter[str] = field(default_factory=Counter)
 
-    def begin(self, model: str, key: Key | None, *, many: bool) -> int:
-        """Note that a write starts, of the row of `key` if the primary key is known; return its ticket."""
-        writes = self._models.get(model)
-        if writes is None:
-            writes = self._models[model] = _ModelWrites()
+    def begin(self, model: str, key: Key | None, *, many: bool, shakes: frozenset[str] = frozenset()) -> int:
+        """Note that a write starts, of the row of `key` if the primary key is known; return its ticket.
+
+        `shakes` names the other models whose rows the store changes by itself in the course of this write.
+        """
+        for other in shakes:
+            self._writes_of(other).shake(1)
+        writes = self._writes_of(model)
         writes.running += 1
         writes.running_many += many
         if key is None:
@@ -74,11 +85,22 @@ class Capture:
         self._ticket += 1
         return self._ticket
 
-    def end(self, model: str, key: Key | None, keys: Iterable[Key], ticket: int, *, many: bool) -> bool:
+    def end(
+        self,
+        model: str,
+        key: Key | None,
+        keys: Iterable[Key],
+        ticket: int,
+        *,
+        many: bool,
+        shakes: frozenset[str] = frozenset(),
+    ) -> bool:
         """Note that a write has ended, whatever its outcome; return whether another one overlapped with it.
 
-        `key` is what `begin` was given, `keys` are the rows that the write has turned out to touch.
+        `key` and `shakes` are what `begin` was given, `keys` are the rows that the write has turned out to touch.
         """
+        for other in shakes:
+            self._writes_of(other).shake(-1)
         writes = self._models[model]
         if key is None:
             writes.running_unnamed -= 1
@@ -122,10 +144,11 @@ class Capture:
         *,
         blame: tuple[Action, tuple[Difference, ...]] | None = None,
         vague: bool = False,
+        shakes: frozenset[str] = frozenset(),
     ) -> None:
         """Put keys down for verification; a key that is already down waits anew.
 
-        `vague` says that the keys are not primary keys.
+        `vague` says that the keys are not primary keys, `shakes` what their deletion changes beside them.
         """
         for key in keys:
             known = self.suspects.get(key)
@@ -136,6 +159,9 @@ class Capture:
             else:
                 known.since = now
                 known.tainted = True
+            if shakes and not self.suspects[key].shakes:
+                self.suspects[key].shakes = shakes
+                self._shaken.update(shakes)
 
     def clear(self, key: Key) -> None:
         """Take a verified key off the list."""
@@ -143,10 +169,15 @@ class Capture:
         if suspicion is not None:
             self._suspects_by_model[key.model] -= 1
             self._vague[key.model] -= suspicion.vague
+            self._shaken.subtract(suspicion.shakes)
 
     def pending(self, model: str) -> int:
         """How many keys of `model` wait for verification."""
         return self._suspects_by_model[model]
+
+    def is_shaken(self, model: str) -> bool:
+        """Whether rows of `model` may still change by themselves, because of rows that were deleted elsewhere."""
+        return self._shaken[model] > 0
 
     def disturbed(self, model: str, keys: Iterable[Key]) -> bool:
         """Whether rows of `keys` may differ already, for a reason that is known and being seen to.
@@ -168,3 +199,9 @@ class Capture:
         """Return a stamp that changes when a write of `models` starts or ends, and how many are running now."""
         states = [self._models[model] for model in models if model in self._models]
         return sum(s.version for s in states), sum(s.running for s in states)
+
+    def _writes_of(self, model: str) -> _ModelWrites:
+        writes = self._models.get(model)
+        if writes is None:
+            writes = self._models[model] = _ModelWrites()
+        return writes

@@ -6,6 +6,9 @@ follow queue: it is in order with every follower write of that key, reads the au
 and leaves the key down for another look, so a copy is itself verified. A write that ends meanwhile puts the key down
 anew. Parents are copied before children, and deletes go the other way round.
 
+Both clients read a list that is NULL as an empty one, but filters tell them apart, so here an empty list is looked at
+twice: a row that was read has None where the store has NULL.
+
 A row that cannot be copied (a constraint in the way, a side that does not answer) stays down and is tried again, later
 each time; it never keeps the others from their turn.
 """
@@ -98,11 +101,15 @@ class Reconciler:
         wanted = frozenset(models)
         until = self._clock() + deadline
         while True:
-            if not any(self._queue.outstanding(m) or self._capture.pending(m) for m in wanted):
+            if not any(map(self._is_busy, wanted)):
                 return True
             if self._clock() >= until:
                 return False
             await asyncio.sleep(self._settings.interval / 5)
+
+    def _is_busy(self, model: str) -> bool:
+        capture = self._capture
+        return bool(self._queue.outstanding(model) or capture.pending(model) or capture.is_shaken(model))
 
     async def _loop(self) -> None:
         while True:
@@ -186,7 +193,17 @@ class Reconciler:
             if expected is actual:
                 return ()
             return (Difference("", DifferenceKind.MISSING if actual is None else DifferenceKind.EXTRA),)
-        return row_differences(self._schema, model, expected, actual)
+        fields = self._schema.models[model].fields
+        return tuple(
+            difference
+            for difference in row_differences(self._schema, model, expected, actual)
+            # No call can make a list NULL again.
+            if not (
+                fields[difference.field].is_list
+                and getattr(expected, difference.field) is None
+                and getattr(actual, difference.field) == []
+            )
+        )
 
     def _queue_copy(self, spec: ModelSpec, key: Key, suspicion: Suspicion, parents: list[Key]) -> None:
         async def run() -> None:
@@ -219,20 +236,31 @@ class Reconciler:
             self._capture.suspects.move_to_end(key)
 
     async def _read(self, side: Side, spec: ModelSpec, key: Key) -> Any:
-        return await self._sides.ask(side, read_by_key(spec, key), Role.SHADOW, self._settings.deadline)
+        row = await self._sides.ask(side, read_by_key(spec, key), Role.SHADOW, self._settings.deadline)
+        if row is None:
+            return None
+        empty = [name for name, column in spec.fields.items() if column.is_list and getattr(row, name) == []]
+        are_null = await asyncio.gather(*(self._is_null(side, spec, key, name) for name in empty))
+        nulls = dict.fromkeys(name for name, is_null in zip(empty, are_null, strict=True) if is_null)
+        return row.build(vars(row) | nulls) if nulls else row
+
+    async def _is_null(self, side: Side, spec: ModelSpec, key: Key, name: str) -> bool:
+        where = {**dict(key.items), name: {"equals": None}}
+        question = Operation(spec.name, Action.COUNT, {"where": where})
+        return bool(await self._sides.ask(side, question, Role.SHADOW, self._settings.deadline))
 
 
 def copy_of(spec: ModelSpec, key: Key, row: Record | None, stale: Record | None = None) -> Operation:
     """Return the operation that makes the row of `key` equal to `row`: a delete, or an upsert.
 
-    Where `stale` already says the same as `row` it is left alone: a list that is NULL reads as an empty one, and a JSON
-    null as no value at all, so that writing such a field again would change what is stored.
+    Where `stale` already says the same as `row` it is left alone: a JSON null reads as no value at all, so that writing
+    such a field again might change what is stored. In both rows a list that is NULL is None.
     """
     where = where_of(spec, key)
     if row is None:
         return Operation(spec.name, Action.DELETE, {"where": where})
-    values = {name: _argument(spec, name, getattr(row, name)) for name in spec.fields}
-    create = {name: value for name, value in values.items() if not _is_absent(spec.fields[name], value)}
+    values = {name: _argument(column, getattr(row, name)) for name, column in spec.fields.items()}
+    create = {name: value for name, value in values.items() if not _is_absent(spec.fields[name], row)}
     update = {
         name: value
         for name, value in values.items()
@@ -246,16 +274,15 @@ def copy_of(spec: ModelSpec, key: Key, row: Record | None, stale: Record | None 
     return Operation(spec.name, Action.UPSERT, {"where": where, "data": {"create": create, "update": update}})
 
 
-def _is_absent(column: FieldSpec, value: Any) -> bool:
-    """Whether a new row gets this by not being given it; Prisma would store a JSON null for one that is given."""
-    return isinstance(value, Json) and value.data is None and not column.is_required
+def _is_absent(column: FieldSpec, row: Record) -> bool:
+    """Whether a new row gets its value by not being given one; Prisma would store a JSON null where one is given."""
+    if getattr(row, column.name) is not None:
+        return False
+    return column.is_list or (column.scalar is Scalar.JSON and not column.is_required)
 
 
-def _argument(spec: ModelSpec, name: str, value: Any) -> Any:
-    """Turn a canonical value back into what a caller would pass; Prisma takes no plain None for a document."""
-    column = spec.fields[name]
-    if column.scalar is not Scalar.JSON:
-        return value
+def _argument(column: FieldSpec, value: Any) -> Any:
+    """Turn a canonical value back into what a caller would pass; Prisma takes no None for a document or a list."""
     if column.is_list:
-        return [Json(item) for item in value]
-    return Json(value)
+        return [Json(item) if column.scalar is Scalar.JSON else item for item in value or ()]
+    return Json(value) if column.scalar is Scalar.JSON else value

@@ -53,11 +53,16 @@ class RepositorySettings:
 
 @dataclass(slots=True)
 class _Model:
-    """One model's standing. `awaits` is set while it straddles; `gate` exists while its authority moves."""
+    """One model's standing.
+
+    `shakes` are the models that a delete reaches by cascade. `awaits` is set while the model straddles; `gate` exists
+    while its authority moves.
+    """
 
     spec: ModelSpec
     plan: Plan
     alone: tuple[str, ...]
+    shakes: frozenset[str]
     sample: float = 1.0
     awaits: bool = False
     writing: int = 0
@@ -89,7 +94,8 @@ class Repository:
         self._plans = PLANS[self._settings.topology]
         at = {spec.name: Stage.OFF for spec in schema} | dict(stages or {})
         self._models = {
-            name: _Model(schema.model(name), self._plans[stage], (name,)) for name, stage in at.items()
+            name: _Model(schema.model(name), self._plans[stage], (name,), schema.touched_by_delete(name))
+            for name, stage in at.items()
         }
         self.capture = Capture()
         self.breakers = {side: Breaker(side, self._observer) for side in paths}
@@ -213,24 +219,26 @@ class Repository:
             pinned = await self._with_reserved_ids(model.spec, path, pinned)
         keys = await self._keys_before(model.spec, path, pinned) if many else ()
         named = None if many else _primary_key_named(model.spec, pinned)
-        ticket = self.capture.begin(operation.model, named, many=many)
+        shakes = model.shakes if operation.action in _DELETES else _NOBODY
+        ticket = self.capture.begin(operation.model, named, many=many, shakes=shakes)
         try:
             result = await ask(path, pinned, Role.AUTHORITY, self._observer)
         except BaseException as error:
             keys = (*keys, *_keys_named(model.spec, pinned))
-            self.capture.end(operation.model, named, keys, ticket, many=many)
+            self.capture.end(operation.model, named, keys, ticket, many=many, shakes=shakes)
             if not isinstance(error, CrossfadeError) or isinstance(error, OUTAGES):
                 # Nobody knows whether the write took place: the connection broke, or the caller gave up.
                 for key in keys:
-                    self.capture.suspect([key], monotonic(), vague=not is_primary(model.spec, key))
+                    vague = not is_primary(model.spec, key)
+                    self.capture.suspect([key], monotonic(), vague=vague, shakes=shakes)
             raise
         if many:
             keys = tuple(dict.fromkeys((*keys, *self.capture.crossed(operation.model, ticket))))
         else:
             keys = _keys_written(model.spec, pinned, result)
-        overlapped = self.capture.end(operation.model, named, keys, ticket, many=many)
-        if many or overlapped or plan.follower_part is FollowerPart.CAPTURE:
-            self.capture.suspect(keys, monotonic())
+        overlapped = self.capture.end(operation.model, named, keys, ticket, many=many, shakes=shakes)
+        if many or overlapped or shakes or plan.follower_part is FollowerPart.CAPTURE:
+            self.capture.suspect(keys, monotonic(), shakes=shakes)
         if plan.follower_part is not FollowerPart.CAPTURE and (keys or many):
             accepted = AcceptedWrite(model.spec, plan, pinned, result, keys, overlapped=overlapped or many)
             done = self._follower.follow(accepted)
@@ -340,6 +348,10 @@ class Repository:
     async def drain(self, deadline: float = 60.0) -> bool:
         """Bring every follower level with its authority; True when nothing is left to do in time."""
         return await self.reconciler.drain(self._models, deadline)
+
+
+_NOBODY: frozenset[str] = frozenset()
+_DELETES = frozenset({Action.DELETE, Action.DELETE_MANY})
 
 
 def _keys_named(spec: ModelSpec, operation: Operation) -> list[Key]:

@@ -86,6 +86,11 @@ class RelationSpec:
     to_fields: tuple[str, ...]
     on_delete: str | None
 
+    @property
+    def delete_action(self) -> str:
+        """What happens to this row when the one that it refers to is deleted; Prisma's default where none is given."""
+        return self.on_delete or ("Restrict" if self.is_required else "SetNull")
+
 
 @dataclass(frozen=True, slots=True)
 class EnumSpec:
@@ -156,6 +161,22 @@ class Schema:
     def neighbours(self, model: str) -> frozenset[str]:
         """The other models that a relation joins to `model`."""
         return frozenset(r.model for r in self.models[model].relations.values()) - {model}
+
+    def touched_by_delete(self, model: str) -> frozenset[str]:
+        """The other models whose rows a store removes or changes by itself when a row of `model` is deleted."""
+        deleted, changed, waiting = {model}, set(), [model]
+        while waiting:
+            parent = waiting.pop()
+            for child in self:
+                actions = {
+                    r.delete_action for r in child.relations.values() if r.from_fields and r.model == parent
+                }
+                if "Cascade" in actions and child.name not in deleted:
+                    deleted.add(child.name)
+                    waiting.append(child.name)
+                elif actions & {"SetNull", "SetDefault"}:
+                    changed.add(child.name)
+        return frozenset(deleted | changed) - {model}
 
     def parents(self, model: str) -> frozenset[str]:
         """The other models that a foreign key of `model` points at."""

@@ -62,7 +62,7 @@ def _text(known: Population) -> str:
 
 
 def _text_or_null(known: Population) -> str | None:
-    return None if known.rng.random() < 0.25 else _text(known)
+    return None if known.rng.random() < 0.4 else _text(known)
 
 
 def _money(known: Population) -> Decimal:

@@ -125,3 +125,22 @@ def test_a_row_is_disturbed_while_it_is_suspect_or_an_unnamed_one_is() -> None:
 
     capture.clear(vague)
     assert not capture.disturbed("Author", [TWO])
+
+
+def test_a_delete_shakes_the_models_that_it_cascades_to() -> None:
+    """Their rows change by themselves: first while it runs, then until it has been verified on both sides."""
+    capture = Capture()
+    reached = frozenset({"Book"})
+    ticket = capture.begin("Author", ONE, many=False, shakes=reached)
+    during, running = capture.version(["Book"])
+    capture.end("Author", ONE, [ONE], ticket, many=False, shakes=reached)
+    after, still_running = capture.version(["Book"])
+
+    assert (1, 0) == (running, still_running)
+    assert after > during
+    capture.suspect([ONE], 0.0, shakes=reached)
+    capture.suspect([ONE], 1.0, shakes=reached)
+    assert capture.is_shaken("Book")
+    assert 0 == capture.pending("Book")
+    capture.clear(ONE)
+    assert not capture.is_shaken("Book")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -106,6 +107,22 @@ def test_what_cannot_be_used_is_refused_with_its_line(
     assert caught.value.source == (str(path) if line is None else f"{path}:{line}")
     assert problem in caught.value.problem
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    """What is no regular file is refused, because to read it might never end."""
+    os.mkfifo(tmp_path / "User.yaml")
+
+    with pytest.raises(FlagError, match="is not a regular file"):
+        read_flags(tmp_path, MODELS)
+
+
+def test_a_very_long_file_is_not_read(tmp_path: Path) -> None:
+    """A file is refused by its length, before YAML takes seconds over it."""
+    put(tmp_path, text(more="# " + "x" * 64 * 1024))
+
+    with pytest.raises(FlagError, match="is longer than 64 KiB"):
+        read_flags(tmp_path, MODELS)
 
 
 def test_all_broken_files_are_listed_at_once(tmp_path: Path) -> None:

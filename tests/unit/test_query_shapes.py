@@ -154,7 +154,7 @@ ENCODED = [
     ),
     ("User", "created_at", NOON.replace(tzinfo=None), SENT),
     ("User", "last_login_at", NOON, NOON.replace(microsecond=123000)),
-    ("AnalyticsSnapshot", "day", NOON, NOON.date()),
+    ("AnalyticsSnapshot", "day", NOON, f"{NOON:%Y-%m-%d}"),
     ("User", "balance", 1.5, Decimal("1.5")),
     ("User", "balance", "2.50", Decimal("2.50")),
     ("User", "reputation", 3, 3.0),

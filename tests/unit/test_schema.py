@@ -169,6 +169,63 @@ def test_parents_come_before_children(schema: Schema) -> None:
     assert {spec.name for spec in schema} == set(names)
 
 
+CASCADES = """
+datasource db {
+  provider = "postgresql"
+  url      = env("DATABASE_URL")
+}
+
+model House {
+  id    Int    @id
+  rooms Room[]
+  keys  Key[]
+  bills Bill[]
+}
+
+model Room {
+  id      Int   @id
+  houseId Int
+  house   House @relation(fields: [houseId], references: [id], onDelete: Cascade)
+  lamps   Lamp[]
+}
+
+model Lamp {
+  id     Int   @id
+  roomId Int?
+  room   Room? @relation(fields: [roomId], references: [id])
+  bulbs  Bulb[]
+}
+
+model Bulb {
+  id     Int  @id
+  lampId Int
+  lamp   Lamp @relation(fields: [lampId], references: [id], onDelete: Cascade)
+}
+
+model Key {
+  id      Int    @id
+  houseId Int?
+  house   House? @relation(fields: [houseId], references: [id], onDelete: SetNull)
+}
+
+model Bill {
+  id      Int   @id
+  houseId Int
+  house   House @relation(fields: [houseId], references: [id])
+}
+"""
+
+
+def test_what_a_delete_touches() -> None:
+    """Cascades go on, a foreign key that is set to null ends there, and what restricts is not touched."""
+    schema = Schema.from_dmmf(get_dmmf(CASCADES, source="schema.prisma"))
+
+    assert {"Room", "Lamp", "Key"} == schema.touched_by_delete("House")
+    assert {"Lamp"} == schema.touched_by_delete("Room")
+    assert {"Bulb"} == schema.touched_by_delete("Lamp")
+    assert set() == schema.touched_by_delete("Bill")
+
+
 def test_an_unknown_model_is_named(schema: Schema) -> None:
     """The error lists what there is."""
     with pytest.raises(UnknownModelError, match="unknown model 'Bix'; the schema has Box, Shelf, Tag"):

@@ -98,6 +98,21 @@ async def test_a_difference_under_a_write_that_does_not_end_is_in_flight() -> No
     assert [Verdict.IN_FLIGHT] == verdicts(sides)
 
 
+async def test_a_difference_under_a_delete_that_cascades_is_in_flight() -> None:
+    """Rows that go with a row of another model may be gone on one side first."""
+    async with TwoSides(Stage.SHADOW) as sides:
+        await sides.author.create(data=AUTHOR)
+        await sides.rest()
+        spoil(sides, Side.SQLALCHEMY, name="other")
+        capture, reached = sides.repository.capture, frozenset({"Author"})
+        ticket = capture.begin("Shop", None, many=False, shakes=reached)
+        await sides.author.find_unique(where={"id": "a1"})
+        await sides.repository.shadow.drain()
+        capture.end("Shop", None, [], ticket, many=False, shakes=reached)
+
+    assert [Verdict.IN_FLIGHT] == verdicts(sides)
+
+
 async def test_a_failing_shadow_is_an_error_and_not_the_callers() -> None:
     """The answer is the authority's; the outage is counted."""
     async with TwoSides(Stage.SHADOW) as sides:

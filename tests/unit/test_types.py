@@ -40,6 +40,16 @@ def test_plain_columns_get_naive_utc_and_give_aware_utc() -> None:
     assert datetime(2026, 1, 6, 1, tzinfo=UTC) == kind.process_result_value(sent, DIALECT)
 
 
+@pytest.mark.parametrize("zoned", [True, False])
+def test_the_first_moment_is_not_infinity(zoned: bool) -> None:
+    """Asyncpg takes the first moment that Python knows for `-infinity`; one a microsecond later is cut to it."""
+    first = datetime(1, 1, 1, tzinfo=UTC)
+    sent = UtcDateTime(3, timezone=zoned).process_bind_param(first, DIALECT)
+
+    assert sent is not None
+    assert first + timedelta(microseconds=1) == as_utc(sent)
+
+
 def test_zoned_columns_get_aware_utc() -> None:
     """A `TIMESTAMPTZ` column must be sent a zone, or the session's would be assumed."""
     sent = UtcDateTime(3, timezone=True).process_bind_param(

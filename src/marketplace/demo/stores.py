@@ -1,0 +1,125 @@
+"""Sets the scene: two databases with the same rows, Prisma's engine and client, and a copy of the flags."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from crossfade.dsn import Dsn
+from crossfade.embedded import EmbeddedPostgres
+from crossfade.engine.generate import generate_prisma_client
+from crossfade.engine.launcher import ensure_engine
+from crossfade.engine.parser import load_schema
+from crossfade.errors import ConfigurationError
+from crossfade.flags.files import write_stage
+from crossfade.schema import Schema
+from crossfade.stages import Stage
+from crossfade.stores import check_reachable
+from marketplace.db import connect
+from marketplace.demo.options import Options
+from marketplace.seed import copy_store, many_to_many, seed_legacy
+from marketplace.setup import SCHEMA_FILE, apply_legacy_schema, upgrade_target
+
+Step: TypeAlias = Callable[[str], AbstractContextManager[Callable[[str], None]]]
+"""Opens one step of the set-up by its title; the function that it gives takes details."""
+
+Databases: TypeAlias = tuple[Dsn, Dsn]
+"""The legacy store and the target store."""
+
+CLIENT_PACKAGE: Final = "marketplace.prisma_client"
+
+_FLAGS = SCHEMA_FILE.parents[2] / "flags"
+_LEDGERS = frozenset({"_prisma_migrations", "alembic_version"})
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The scene. `server` is the embedded one, if there is one."""
+
+    schema: Schema
+    legacy: Dsn
+    target: Dsn
+    rows: int
+    flags: Path
+    server: EmbeddedPostgres | None
+
+
+@asynccontextmanager
+async def open_stores(
+    options: Options, databases: Databases | None, directory: Path, step: Step
+) -> AsyncIterator[Stores]:
+    """Set everything up in `databases`, or in an embedded server that ends with the block.
+
+    `directory` takes the copy of the flags.
+
+    Raises:
+        OperatorError: a store cannot be reached or is not empty, or a part cannot be installed.
+    """
+    async with AsyncExitStack() as stack:
+        server = None
+        if databases is not None:
+            legacy, target = databases
+            with step("checking both databases"):
+                await check_reachable(legacy, "the legacy store")
+                await check_reachable(target, "the target store")
+        else:
+            with step("starting PostgreSQL") as detail:
+                server = await stack.enter_async_context(EmbeddedPostgres())
+                legacy = Dsn.parse(await server.create_database("marketplace_legacy"))
+                target = Dsn.parse(await server.create_database("marketplace_target"))
+                detail(f"port {server.port}")
+        with step("finding Prisma's engine") as detail:
+            engine = await asyncio.to_thread(ensure_engine, detail)
+            detail(f"{engine.kind} {engine.version[:7]}")
+        with step("reading schema.prisma") as detail:
+            schema = await asyncio.to_thread(load_schema, SCHEMA_FILE, detail)
+            detail(f"{len(schema.models)} models")
+        with step("generating Prisma Client Python") as detail:
+            await asyncio.to_thread(
+                generate_prisma_client, SCHEMA_FILE, SCHEMA_FILE.parent / "prisma_client", detail
+            )
+        if server is None:
+            await _demand_unused(legacy, schema)
+            await _demand_unused(target, schema)
+        with step("creating the tables: Prisma's migrations, Alembic's migrations"):
+            await apply_legacy_schema(legacy)
+            await upgrade_target(target)
+        with step("seeding the legacy store") as detail:
+            counts = await seed_legacy(legacy, options.rows, options.seed)
+            detail(f"{sum(counts.values()):,} rows")
+        with step("copying it to the target store") as detail:
+            counts = await copy_store(legacy, target, schema)
+            detail(f"{sum(counts.values()):,} rows")
+        flags = await asyncio.to_thread(_copy_flags, directory / "flags", schema)
+        yield Stores(schema, legacy, target, sum(counts.values()), flags, server)
+
+
+async def _demand_unused(dsn: Dsn, schema: Schema) -> None:
+    """A store that holds anything but the demo's own, empty tables belongs to somebody."""
+    ours = {spec.table for spec in schema} | {f"_{relation}" for relation in many_to_many(schema)}
+    async with connect(dsn) as connection:
+        tables = await connection.fetch(
+            "SELECT tablename FROM pg_tables WHERE schemaname = coalesce($1, current_schema())", dsn.schema
+        )
+    strangers = sorted({row["tablename"] for row in tables} - ours - _LEDGERS)
+    if strangers:
+        named = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
+        raise ConfigurationError(
+            f"the store at {dsn.where} already holds tables ({named}); give the demo an empty database"
+        )
+
+
+def _copy_flags(directory: Path, schema: Schema) -> Path:
+    """Copy the flag files and set every flag to `off`."""
+    if _FLAGS.is_dir():
+        shutil.copytree(_FLAGS, directory)
+    else:  # an installed package has no flags of its own
+        directory.mkdir()
+    for spec in schema:
+        write_stage(directory, spec.name, Stage.OFF)
+    return directory
