@@ -21,6 +21,18 @@ def as_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+def finite(moment: datetime) -> datetime:
+    """Return `moment` so that asyncpg does not take it for infinity, as it does with the ends of Python's calendar.
+
+    A microsecond more is cut by the column's precision, or by ours when it is read.
+    """
+    return moment if moment.year > 1 or moment.replace(tzinfo=None) != _FIRST else moment + _RESOLUTION
+
+
+_FIRST = datetime.min  # noqa: DTZ901
+_RESOLUTION = timedelta(microseconds=1)
+
+
 class _Moments(TypeDecorator.Comparator[datetime], DateTime.Comparator[datetime]):
     """Arithmetic that stays in UTC: `column + timedelta(…)` compares with, and is read as, aware datetimes."""
 
@@ -50,7 +62,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         unit = 10 ** (6 - self.precision)
         moment = as_utc(value)
         moment = moment.replace(microsecond=moment.microsecond // unit * unit)
-        return moment if self.timezone else moment.replace(tzinfo=None)
+        return finite(moment if self.timezone else moment.replace(tzinfo=None))
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Make what the driver gives aware."""

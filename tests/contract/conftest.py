@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -36,16 +37,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=list(Side), ids=str)
-async def opened(request: pytest.FixtureRequest, postgres: EmbeddedPostgres) -> AsyncIterator[OpenSide]:
-    """One side with its tables."""
-    dsn = Dsn.parse(await postgres.create_database(f"contract_{request.param}"))
-    async with open_side(request.param, dsn) as side:
-        yield side
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def db(opened: OpenSide) -> Calls:
+async def both(postgres: EmbeddedPostgres) -> AsyncIterator[dict[Side, OpenSide]]:
+    """Both sides with their tables. A worker that is handed tests in any order opens them once."""
+    async with AsyncExitStack() as stack:
+        opened = {}
+        for side in Side:
+            dsn = Dsn.parse(await postgres.create_database(f"contract_{side}"))
+            opened[side] = await stack.enter_async_context(open_side(side, dsn))
+        yield opened
+
+
+@pytest.fixture(scope="module", params=list(Side), ids=str)
+def opened(request: pytest.FixtureRequest, both: dict[Side, OpenSide]) -> OpenSide:
+    """One side with its tables."""
+    return both[request.param]
+
+
+@pytest.fixture(scope="module")
+def db(opened: OpenSide) -> Calls:
     """The calls of one side, on whatever is in its store."""
     schema = marketplace_schema()
     pinner = None if opened.path.side is Side.PRISMA else Pinner(schema)

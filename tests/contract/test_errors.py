@@ -8,6 +8,7 @@ import pytest
 
 from crossfade import errors
 from crossfade.fields import Json
+from sides import OpenSide
 
 from .calls import Calls
 
@@ -204,6 +205,24 @@ WRONG = [
     lambda db: db.user.create(data={**_USER, "last_login_at": date(2026, 1, 1)}),
     lambda db: db.user.create(data={**_USER, "name": object()}),
     lambda db: db.user.find_many(where={"tags": ["vip"]}),
+    lambda db: db.user.create(data={**_USER, "login_count": float("nan")}),
+    lambda db: db.user.create(data={**_USER, "login_count": float("inf")}),
+    lambda db: db.user.find_many(where={"login_count": {"in": [float("nan")]}}),
+    lambda db: db.user.create(data={**_USER, "name": "half of a pair: \ud800"}),
+    lambda db: db.user.create(data={**_USER, "preferences": Json("\ud800")}),
+    lambda db: db.user.find_many(take=2**63),
+    lambda db: db.user.find_many(skip=2**63),
+    lambda db: db.user.create(data={**_USER, "preferences": "NaN"}),
+    lambda db: db.user.create(data={**_USER, "preferences": "1e400"}),
+    lambda db: db.user.create(data={**_USER, "preferences": Json([10**400])}),
+    lambda db: db.user.create(data={**_USER, "preferences": r'{"\udc00": 1}'}),
+    lambda db: db.user.create(data={**_USER, "preferences": "[" * 128 + "]" * 128}),
+    lambda db: db.user.find_many(order={"name": "asc", "email": "asc"}),
+    lambda db: db.user.update(where={"id": "u"}, data={"login_count": {"increment": 1, "decrement": 1}}),
+    lambda db: db.user.update(where={"id": "u"}, data={"login_count": {}}),
+    lambda db: db.user.create(data={**_USER, "created_at": "2026-01-01 00:00:00Z"}),
+    lambda db: db.user.create(data={**_USER, "created_at": "2026-01-01T00:00:00"}),
+    lambda db: db.user.create(data={**_USER, "last_login_at": "20260101T000000Z"}),
 ]
 
 
@@ -247,10 +266,20 @@ async def test_a_key_that_is_not_unique(empty: Calls) -> None:
     await fails(errors.FieldNotFoundError, "P2009", empty.user.find_unique(where={"name": "Ada"}))
 
 
-async def test_two_atomic_changes_at_once(empty: Calls) -> None:
-    """A field has one change at a time."""
+async def test_a_time_that_python_cannot_express(empty: Calls, opened: OpenSide) -> None:
+    """A row from beyond the calendar is an error of the data, and no other call is harmed."""
+    await empty.user.create(data={"id": "u", **_USER})
+    await opened.store.execute("UPDATE users SET created_at = '20000-01-01'")
+
+    await fails(errors.DataError, "P2023", empty.user.find_unique(where={"id": "u"}))
+    assert 1 == await empty.user.count()
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+async def test_a_number_beyond_a_double(empty: Calls, number: int) -> None:
+    """An int that no double can hold is refused for a float field."""
     with pytest.raises(errors.DataError):
-        await empty.user.update(where={"id": "u"}, data={"login_count": {"increment": 1, "decrement": 1}})
+        await empty.user.create(data={**_USER, "reputation": number})
 
 
 async def test_a_store_that_goes_on_after_a_fault(empty: Calls) -> None:

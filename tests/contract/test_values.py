@@ -1,5 +1,7 @@
 """Values: what goes in comes out the same on both sides, in one canonical form."""
 
+import json
+import math
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 
 from crossfade.fields import Base64, Json
+from sides import OpenSide
 
 from .calls import Calls
 
@@ -39,6 +42,7 @@ async def snapshot(db: Calls, **data: Any) -> Any:
         "日本語 🦀",
         "$1 :name %s {x}",
         "x" * 20_000,
+        "line\u2028paragraph\u2029next\x85end",
     ],
 )
 async def test_strings(empty: Calls, text: str) -> None:
@@ -66,6 +70,7 @@ async def test_big_ints(empty: Calls, number: int) -> None:
     ("given", "expected"),
     [
         (0.0, 0.0),
+        (-0.0, 0.0),
         (0.1, 0.1),
         (-1.5, -1.5),
         (700.0, 700.0),
@@ -82,6 +87,7 @@ async def test_floats(empty: Calls, given: float, expected: float) -> None:
     found = (await stored(empty, reputation=given)).reputation
 
     assert (expected, float) == (found, type(found))
+    assert math.copysign(1, expected) == math.copysign(1, found)
     assert 1 == await empty.user.count(where={"reputation": given})
 
 
@@ -154,6 +160,7 @@ async def test_booleans(empty: Calls, flag: bool) -> None:
             datetime(1969, 12, 31, 23, 59, 59, 1000, tzinfo=UTC),
             datetime(1969, 12, 31, 23, 59, 59, 1000, tzinfo=UTC),
         ),
+        (datetime(1, 1, 1, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC)),
         (datetime(1, 1, 2, tzinfo=UTC), datetime(1, 1, 2, tzinfo=UTC)),
         (datetime(9999, 12, 31, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)),
     ],
@@ -173,6 +180,38 @@ async def test_dates(empty: Calls) -> None:
     assert datetime(2026, 5, 6, tzinfo=UTC) == found.day
     assert date(2026, 5, 6) == found.day.date()
     assert found == await empty.analyticssnapshot.find_first(where={"day": datetime(2026, 5, 6, tzinfo=UTC)})
+
+
+@pytest.mark.parametrize("given", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)])
+async def test_the_first_and_the_last_day(empty: Calls, opened: OpenSide, given: datetime) -> None:
+    """The ends of the calendar are stored as days and moments, never as infinity."""
+    await snapshot(empty, day=given, created_at=given)
+    await stored(empty, created_at=given, last_login_at=given)
+
+    texts = [
+        *await opened.store.fetchrow('SELECT day::text, created_at::text FROM "AnalyticsSnapshot"'),
+        *await opened.store.fetchrow("SELECT created_at::text, last_login_at::text FROM users"),
+    ]
+    assert [f"{given:%m-%d}"] * 4 == [text[5:10] for text in texts]
+    assert 1 == await empty.analyticssnapshot.count(where={"day": given, "created_at": given})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("2026-01-02t03:04:05.6786z", datetime(2026, 1, 2, 3, 4, 5, 679000, tzinfo=UTC)),
+        ("2026-01-02T03:04:05.6784+05:30", datetime(2026, 1, 1, 21, 34, 5, 678000, tzinfo=UTC)),
+    ],
+)
+async def test_times_given_as_text(empty: Calls, given: str, expected: datetime) -> None:
+    """Text passes for a moment when it is complete; the store rounds it, because no client has cut it."""
+    await empty.user.create(
+        data={"id": "u", "email": "u@example.com", "created_at": given, "last_login_at": given}
+    )
+    found = await empty.user.find_unique(where={"id": "u"})
+
+    assert (expected, expected) == (found.created_at, found.last_login_at)
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x00", b"\xff\xfe\x00", bytes(range(256)), b"text"])
@@ -200,6 +239,8 @@ async def test_bytes(empty: Calls, raw: bytes) -> None:
         [1, -1, 2**40, 1.5, 0.1, 1e-7],
         {"": "empty key", "$type": "Json", "value": "not a tag"},
         [[[[]]]],
+        json.loads("[" * 127 + "]" * 127),
+        [{"many": "documents"}] * 200,
     ],
 )
 async def test_documents(empty: Calls, document: Any) -> None:

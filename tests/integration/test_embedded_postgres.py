@@ -114,6 +114,30 @@ async def test_stop_leaves_nothing(ended: Ended) -> None:
         await check_reachable(Dsn.parse(server.dsn("postgres")), "the server")
 
 
+@pytest.mark.parametrize("step", ["_prepare", "_launch"])
+async def test_a_start_that_is_cancelled_leaves_nothing(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Whatever is under way on another thread is waited for, and stopped with the rest."""
+    server, begun = EmbeddedPostgres(), asyncio.Event()
+    loop, work = asyncio.get_running_loop(), getattr(server, step)
+    children = []
+
+    def observed(*arguments: object) -> object:
+        loop.call_soon_threadsafe(begun.set)
+        result = work(*arguments)
+        children.append(server._child)
+        return result
+
+    monkeypatch.setattr(server, step, observed)
+    starting = asyncio.create_task(server.start())
+    await begun.wait()
+    starting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert "EmbeddedPostgres(stopped)" == repr(server)
+    assert [True] == [child.poll() is not None for child in children]
+
+
 def test_nothing_is_left_when_the_parent_is_killed(ended: Ended) -> None:
     """After kill -9 of the parent every process of the server ends, a busy one too, and the directory goes."""
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:

@@ -385,6 +385,18 @@ async def test_the_meta_of_a_foreign_key_fault(dsn: Dsn) -> None:
     assert isinstance(caught.value.__cause__, asyncpg.ForeignKeyViolationError)
 
 
+async def test_a_table_that_changes_under_prepared_statements(dsn: Dsn, other: asyncpg.Connection) -> None:
+    """Calls go on, those of several statements too, and a write is done once."""
+    async with opened(dsn) as path:
+        await create_user(path, "u")
+        write = {"where": {"id": "u"}, "data": {"login_count": {"increment": 1}}, "include": {"items": True}}
+        await asyncio.gather(*(call(path, "update", **write) for _ in range(3)))
+        await other.execute("ALTER TABLE users ALTER COLUMN login_count TYPE bigint")
+
+        found = await asyncio.gather(*(call(path, "update", **write) for _ in range(3)))
+        assert [4, 5, 6] == sorted(user.login_count for user in found)
+
+
 async def test_a_table_that_is_not_there(dsn: Dsn, other: asyncpg.Connection) -> None:
     """A missing table is an error of its own."""
     await other.execute('DROP TABLE "AnalyticsSnapshot"')

@@ -15,10 +15,12 @@ import shutil
 import signal
 import socket
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 from urllib.parse import quote
 
 import asyncpg
@@ -26,6 +28,8 @@ import asyncpg
 from crossfade.embedded.binaries import find_bin_dir, may_read, server_user
 from crossfade.embedded.process import Child
 from crossfade.errors import EmbeddedError
+
+_T = TypeVar("_T")
 
 USER = "postgres"
 _INITDB_SECONDS = 60.0
@@ -156,9 +160,9 @@ class EmbeddedPostgres:
         )
 
     async def _bring_up(self) -> None:
-        data_dir, user = await asyncio.to_thread(self._prepare)
+        data_dir, user = await _finished(self._prepare)
         for attempt in range(1, _PORT_ATTEMPTS + 1):
-            await asyncio.to_thread(self._launch, data_dir, user)
+            await _finished(partial(self._launch, data_dir, user))
             if await self._answers():
                 break
             # Somebody may have taken the free port between its choice and its use.
@@ -265,6 +269,17 @@ class EmbeddedPostgres:
         lines = [line.strip() for line in self._log().splitlines() if line.strip()]
         telling = [line for line in lines if "FATAL" in line or "could not" in line or "error:" in line]
         return "; ".join((telling or lines)[-3:]) or "it left no message"
+
+
+async def _finished(work: Callable[[], _T]) -> _T:
+    """Do `work` on a thread. A caller who is cancelled waits for it too, and then knows what there is to stop."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        task.exception()
+        raise
 
 
 def _make_runtime_dir(user: int | None) -> Path:

@@ -199,13 +199,29 @@ function jsonInput(node, slot, path) {
 
   function json(text) {
     try {
-      JSON.parse(text)
+      refuseWhatPanics(text, JSON.parse(text))
     } catch {
       // The WASM engine would panic on it.
       const message = `Invalid argument value. \`${text}\` is not a valid \`Json String\`.`
       throw new Refusal(message, { code: 'P2009', meta: { kind: 'InvalidArgumentValue', ...where } })
     }
     return `{"$type":"Json","value":${quoted(text)}}`
+  }
+}
+
+// JavaScript reads documents that the engine's own parser does not; the engine panics on them, and every call in
+// flight would fail. They are deep nesting, numbers that no double holds, and halves of surrogate pairs.
+const DEEPEST = 127
+const SUSPICIOUS = /\d{300}|[eE]\+?\d{3}|\\u[dD][89a-fA-F]/
+function refuseWhatPanics(text, value) {
+  if (SUSPICIOUS.test(text) || (text.match(/[[{]/g)?.length ?? 0) > DEEPEST) walk(value, 1)
+
+  function walk(value, depth) {
+    if (value === Infinity || value === -Infinity) throw new RangeError()
+    if (typeof value === 'string' && /\p{Surrogate}/u.test(value)) throw new RangeError()
+    if (typeof value !== 'object' || value === null) return
+    if (depth > DEEPEST) throw new RangeError()
+    for (const [key, item] of Object.entries(value)) walk(key, depth), walk(item, depth + 1)
   }
 }
 
@@ -460,6 +476,10 @@ function databaseUrl() {
   return url
 }
 
+// Values travel as text, whose forms a server, a database or a role may have been set to change. The engine writes a
+// moment without its zone, UTC, which would otherwise be taken for the session's in a timestamptz column.
+const TEXT_FORMS = '-c datestyle=ISO -c bytea_output=hex -c extra_float_digits=1 -c timezone=UTC'
+
 // Prisma's URL parameters, in pg's terms.
 async function connectionSettings(text) {
   let url
@@ -492,7 +512,7 @@ async function connectionSettings(text) {
     keepAlive: true,
     ssl: await encryption(option, host, port),
     // A pooler such as pgbouncer refuses options it does not know.
-    options: option.pgbouncer === 'true' ? undefined : [option.options, searchPath].filter(Boolean).join(' '),
+    options: option.pgbouncer === 'true' ? undefined : [option.options, TEXT_FORMS, searchPath].filter(Boolean).join(' '),
   }
   return { pool, schema: schemaName, host, port }
 }

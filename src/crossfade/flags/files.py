@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 import tempfile
 import weakref
 from collections.abc import Collection, Mapping
@@ -27,6 +28,8 @@ from crossfade.flags.document import parse_flag, with_stage
 from crossfade.flags.flag import Changes, Flag
 from crossfade.stages import Stage
 
+_MOST_BYTES = 64 * 1024
+"""What a flag file may hold: reading YAML takes seconds for each megabyte."""
 _QUIET_MS = 20
 """A burst of changes, such as one save in an editor, is over when nothing has changed for this long."""
 _BURST_MS = 100
@@ -179,12 +182,12 @@ class FileFlags:
 
     async def _look(self) -> None:
         fresh = self._fresh(await asyncio.to_thread(_read_contents, self._directory))
-        flags, problems = self._judge(fresh)
+        flags, problems = await asyncio.to_thread(self._judge, fresh)
         if problems:
             # Saving in place empties a file first, and some editors move it away: bad for a moment is not bad.
             await asyncio.sleep(_SETTLE_SECONDS)
             fresh = self._fresh(await asyncio.to_thread(_read_contents, self._directory))
-            flags, problems = self._judge(fresh)
+            flags, problems = await asyncio.to_thread(self._judge, fresh)
         self._seen.update(fresh)
         for flag in flags:
             if self._flags.get(flag.model) != flag:
@@ -234,9 +237,13 @@ def _read_contents(directory: Path) -> dict[Path, bytes | str]:
 
 def _read_content(path: Path) -> bytes | str:
     try:
-        return path.read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "is not a regular file"  # to read a pipe might take for ever
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+    return content if len(content) <= _MOST_BYTES else f"is longer than {_MOST_BYTES // 1024} KiB"
 
 
 def _replace(path: Path, text: str) -> None:

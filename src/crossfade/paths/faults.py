@@ -14,11 +14,13 @@ import sqlalchemy as sa
 from crossfade.errors import (
     ConnectionLostError,
     DataError,
+    FieldNotFoundError,
     ForeignKeyViolationError,
     TableNotFoundError,
     UniqueViolationError,
 )
 
+_NOT_SENT = "invalid input for query argument"
 _KEY = re.compile(r"^Key \((?P<columns>.*?)\)=\(", re.DOTALL)
 
 LOST: tuple[type[Exception], ...] = (
@@ -32,15 +34,19 @@ LOST: tuple[type[Exception], ...] = (
 )
 """What asyncpg raises when a connection is gone. `TimeoutError` is an `OSError` and is told apart first."""
 
-FAULTS: tuple[type[Exception], ...] = (asyncpg.PostgresError, *LOST)
+FAULTS: tuple[type[Exception], ...] = (asyncpg.PostgresError, OverflowError, *LOST)
 """Everything that is the store's fault; anything else is ours and passes as it is."""
 
 
-def was_never_sent(error: BaseException) -> bool:
-    """Whether the statement certainly did not reach the server.
+def was_never_done(error: BaseException) -> bool:
+    """Whether the operation certainly changed nothing.
 
     When the server has just said farewell on an idle connection, but has not hung up yet, asyncpg refuses to begin.
+    When a table has changed since a statement was prepared, the server refuses it; asyncpg prepares it anew by itself,
+    but not within a transaction, which is rolled back then.
     """
+    if isinstance(error, asyncpg.InvalidCachedStatementError):
+        return True
     return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
 
 
@@ -70,6 +76,11 @@ class Constraints:
 
 def translated(error: Exception, constraints: Constraints) -> DataError:
     """Return the error that a caller gets for what the driver raised."""
+    if isinstance(error, OverflowError):
+        # Of what is read: asyncpg makes another error of a parameter that it cannot send.
+        return DataError("Inconsistent column data: a time that Python cannot express", code="P2023")
+    if isinstance(error, asyncpg.DataError) and str(error).startswith(_NOT_SENT):
+        return FieldNotFoundError(f"a value cannot be sent to the database: {str(error).partition(':')[0]}")
     if isinstance(error, asyncpg.PostgresError):
         make = _BY_STATE.get(error.sqlstate or "") or _BY_CLASS.get((error.sqlstate or "")[:2])
         return make(error, constraints) if make else _other(error)

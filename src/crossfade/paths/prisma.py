@@ -264,6 +264,8 @@ class _Package:
             self.engine_errors.NotConnectedError,
         )
         builder = importlib.import_module(f"{name}._builder")
+        # Its own indents the lines *inside* of texts, too, which it takes to end at U+2028 and the like.
+        vars(builder)["indent"] = _indent
         builder.serializer.register(Json, lambda value: builder.dumps(value.data))
         builder.serializer.register(Base64, str)
         builder.serializer.register(bytes, lambda value: str(Base64.encode(value)))
@@ -292,6 +294,11 @@ class _Package:
         if kind is errors.DataError and error.code == errors.FieldNotFoundError.default_code:
             return errors.FieldNotFoundError, error.code
         return kind, error.code
+
+
+def _indent(text: str, prefix: str) -> str:
+    """As `textwrap.indent`, for text whose lines end with a newline only, as those of a query do."""
+    return "\n".join([prefix + line if line.strip() else line for line in text.split("\n")])
 
 
 def _refused(operation: Operation, error: Exception) -> errors.CrossfadeError:

@@ -5,7 +5,8 @@ to the driver. Statements stand alone (autocommit) unless one operation needs se
 connection, which is rolled back, or dropped, whatever interrupts it.
 
 A read that finds its connection broken is asked once more on a connection that has just been opened. A write is not,
-unless it certainly was never sent: nobody knows whether the server had already done it.
+unless it certainly was never done: it was not sent, or the server refused a statement that it had prepared before the
+tables changed. Otherwise nobody knows whether the server had already done it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from crossfade.dsn import Dsn
 from crossfade.errors import QueryError
 from crossfade.operation import Operation
 from crossfade.paths.execution import EXECUTORS, Work, fetch
-from crossfade.paths.faults import FAULTS, LOST, Constraints, translated, was_never_sent
+from crossfade.paths.faults import FAULTS, LOST, Constraints, translated, was_never_done
 from crossfade.paths.pool import ConnectionPool, Held
 from crossfade.query import Compiler
 from crossfade.query.compiled import ConstantPlan, Statement, Values
@@ -148,7 +149,7 @@ class SqlAlchemyPath:
                 result = await work(held.driver, plan, values)
             except BaseException as error:
                 lost = self._retire(held, error)
-                if lost and not fresh and (again or was_never_sent(error)):
+                if lost and not fresh and (again or was_never_done(error)):
                     fresh = True
                     continue
                 if isinstance(error, FAULTS):
@@ -168,7 +169,7 @@ class SqlAlchemyPath:
             self._pool.settle(held)
         else:
             self._pool.give_back(held)
-        return lost or isinstance(error, asyncpg.OutdatedSchemaCacheError)
+        return lost or isinstance(error, asyncpg.InvalidCachedStatementError)
 
 
 def _make_engine(dsn: Dsn, pool_size: int) -> AsyncEngine:

@@ -54,9 +54,9 @@ def refused_type(value: object, path: str) -> DataError:
     return missing_value(path) if value is None else not_found(path)
 
 
-def several_values(path: str, count: int) -> DataError:
+def several_values(path: str, count: int) -> FieldNotFoundError:
     """The engine wants exactly one key in an object."""
-    return DataError(f"`{path}`: Expected exactly one field to be present, got {count}.")
+    return FieldNotFoundError(f"`{path}`: Expected exactly one field to be present, got {count}.")
 
 
 def negative_skip(skip: int) -> DataError:

@@ -63,10 +63,14 @@ class StoredField:
 
     def parameter(self, slot: int) -> Column:
         """One value (one element, for a list field)."""
+        if slot < 0 and self.codec.as_read is not None:
+            return _slot(slot, self.codec.as_read)
         return self._cast(_slot(slot, self.codec.bind), self.codec.cast)
 
     def array(self, slot: int) -> Column:
         """Several values in one parameter; also the whole value of a list field."""
+        if slot < 0 and self.codec.as_read is not None:
+            return _slot(slot, ARRAY(self.codec.as_read))
         cast = None if self.codec.cast is None else ARRAY(self.codec.cast)
         return self._cast(_slot(slot, ARRAY(self.codec.bind)), cast)
 

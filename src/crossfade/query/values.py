@@ -13,6 +13,7 @@ import base64
 import binascii
 import json
 import math
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,13 +23,14 @@ from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import CITEXT, JSONB
+from sqlalchemy.dialects.postgresql import CITEXT, JSONB, TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from crossfade.errors import DataError
 from crossfade.fields import Base64
 from crossfade.schema import EnumSpec, FieldSpec, Scalar
+from crossfade.types import finite
 
 Encode = Callable[[Any], Any]
 Decode = Callable[[Any], Any]
@@ -51,6 +53,8 @@ class Codec:
     """Whether the column is selected as text."""
     encode: Encode
     decode: Decode | None
+    as_read: AnyType | None = None
+    """The type of a parameter that gets a value as the driver reads it, if that is another one."""
 
 
 def native_type(kind: AnyType, dialect: Dialect) -> AnyType:
@@ -112,7 +116,7 @@ def _encode_uuid(value: Any) -> Any:
 
 
 def _encode_int(value: Any) -> Any:
-    if type(value) is float:
+    if type(value) is float and math.isfinite(value):
         value = int(value)  # the engine cuts off the fraction without a word
     if type(value) is int:
         if -0x8000_0000 <= value <= 0x7FFF_FFFF:
@@ -131,8 +135,8 @@ def _encode_bigint(value: Any) -> Any:
 def _encode_float(value: Any) -> Any:
     # The engine carries 16 significant digits on the way in, one less than a double may have.
     if type(value) is float and math.isfinite(value):
-        return float(f"{value:.15e}")
-    if type(value) is int:
+        return float(f"{value:.15e}") + 0.0  # nor does it carry the sign of a zero, which this sum takes off
+    if type(value) is int and abs(value) < 2**1024:
         return float(value)
     raise RejectedError
 
@@ -211,16 +215,49 @@ def _encode_json(value: Any) -> Any:
     """Return JSON text. A plain string *is* JSON text to Prisma; encoding it again would store a string."""
     if isinstance(value, str):
         try:
-            json.loads(value)
-        except ValueError:
+            json.loads(value, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
             raise RejectedError from None
-        return value
+        return _readable(value)
     if not any(base.__name__ == "Json" for base in type(value).__mro__):
         raise RejectedError
     try:
-        return json.dumps(value.data, default=_json_default, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError):
+        text = json.dumps(value.data, default=_json_default, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
         raise RejectedError from None
+    return _readable(text)
+
+
+_DEEPEST = 127
+_SUSPICIOUS = re.compile(r"[0-9]{300}|[eE]\+?[0-9]{3}|\\u[dD][89a-fA-F]")
+
+
+def _readable(text: str) -> str:
+    """Refuse a document that PostgreSQL would keep and the engine could not read: the other side can never have it."""
+    if text.count("[") + text.count("{") > _DEEPEST or _SUSPICIOUS.search(text):
+        try:
+            _walk(json.loads(text), 1)
+        except (ValueError, OverflowError, RecursionError):
+            raise RejectedError from None
+    return text
+
+
+def _walk(value: Any, depth: int) -> None:
+    match value:
+        case str():
+            value.encode()  # halves of surrogate pairs have no UTF-8 form
+        case int() | float():
+            if not math.isfinite(float(value)):
+                raise RejectedError
+        case dict() | list():
+            if depth > _DEEPEST:
+                raise RejectedError
+            for item in (*value, *value.values()) if isinstance(value, dict) else value:
+                _walk(item, depth + 1)
+
+
+def _refuse_constant(_: str) -> Any:
+    raise RejectedError  # NaN and Infinity are Python's own extension of JSON
 
 
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
@@ -255,20 +292,29 @@ def _to_utc(moment: datetime) -> datetime:
 def _moment(value: Any) -> datetime:
     if isinstance(value, datetime):
         return _to_utc(value)
-    if isinstance(value, str) and len(value) > 10:
+    if isinstance(value, str) and _RFC_3339.fullmatch(value):
         try:
-            return _to_utc(datetime.fromisoformat(value))
-        except ValueError:
+            # Text passes by Prisma's client, which cuts, so that the database rounds it to the column's precision.
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
             raise RejectedError from None
     raise RejectedError
 
 
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+"""The text that the engine takes for a moment; Python takes much more."""
+
+
 def _encode_timestamp(value: Any) -> Any:
-    return _moment(value).replace(tzinfo=None)
+    return finite(_moment(value).replace(tzinfo=None))
+
+
+def _encode_zoned(value: Any) -> Any:
+    return finite(_moment(value))
 
 
 def _encode_date(value: Any) -> Any:
-    return _moment(value).date()
+    return _moment(value).date().isoformat()
 
 
 def _encode_time(value: Any) -> Any:
@@ -280,6 +326,10 @@ def _decode_timestamp(value: datetime) -> datetime:
 
 
 _combine = datetime.combine
+
+
+def _decode_zoned(value: datetime) -> datetime:
+    return value if value.tzinfo is UTC else _to_utc(value)  # asyncpg's infinity has no zone
 
 
 def _decode_fine_timestamp(value: datetime) -> datetime:
@@ -297,16 +347,21 @@ def _decode_time(value: time) -> datetime:
 
 def _datetime_codec(kind: AnyType) -> Codec:
     if isinstance(kind, sa.Date):
-        return Codec(sa.Date(), None, as_text=False, encode=_encode_date, decode=_decode_date)
+        # As text, because asyncpg sends the first and the last day of Python's calendar as infinity.
+        day = sa.Date()
+        return Codec(sa.String(), day, as_text=False, encode=_encode_date, decode=_decode_date, as_read=day)
     if isinstance(kind, sa.Time):
         return Codec(sa.Time(), None, as_text=False, encode=_encode_time, decode=_decode_time)
     precision = getattr(kind, "precision", None)
     coarse = precision is not None and precision <= 3
-    if isinstance(kind, sa.DateTime) and kind.timezone:
-        decode = None if coarse else _decode_fine_timestamp
-        return Codec(sa.DateTime(timezone=True), None, as_text=False, encode=_moment, decode=decode)
-    decode_naive = _decode_timestamp if coarse else _decode_fine_timestamp
-    return Codec(sa.DateTime(), None, as_text=False, encode=_encode_timestamp, decode=decode_naive)
+    is_zoned = isinstance(kind, sa.DateTime) and kind.timezone
+    # The cast takes off what `finite` adds, so that a moment is found again.
+    cast = TIMESTAMP(timezone=is_zoned, precision=precision) if coarse else None
+    if is_zoned:
+        decode = _decode_zoned if coarse else _decode_fine_timestamp
+        return Codec(sa.DateTime(timezone=True), cast, as_text=False, encode=_encode_zoned, decode=decode)
+    decode = _decode_timestamp if coarse else _decode_fine_timestamp
+    return Codec(sa.DateTime(), cast, as_text=False, encode=_encode_timestamp, decode=decode)
 
 
 # --- lists ---------------------------------------------------------------------------------------------------

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
+from engine_kit import connected, database_of_schema
+
+from crossfade.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -252,6 +257,55 @@ FAULTS: dict[str, tuple[str, str | None, Any]] = {
     ),
     "syntax": ("DataError", None, lambda db, _: db.tag.find_many(where={"not-a-name": 1})),
 }
+
+
+@pytest.mark.parametrize(
+    "document", ["1e400", "1" * 400, "-1e309", r'"\ud800"', r'{"\udc00": 1}', "[" * 128 + "]" * 128]
+)
+async def test_documents_that_the_engine_cannot_read_harm_nobody(
+    db: Any, prisma_package: ModuleType, document: str
+) -> None:
+    """They are refused before the engine panics on them, which would fail every other call in flight."""
+    slow = asyncio.create_task(db.query_raw("SELECT 1 AS one FROM pg_sleep(0.2)"))
+    with pytest.raises(prisma_package.errors.FieldNotFoundError):
+        await db.everything.create(data={"document": document})
+
+    assert [{"one": 1}] == await slow
+
+
+@pytest.mark.parametrize("document", ["1e308", r'"\ud83e\udd80"', "[" * 127 + "]" * 127])
+async def test_documents_at_the_limit_are_kept(db: Any, document: str) -> None:
+    """What the engine can just read passes."""
+    created = await db.everything.create(data={"document": document})
+
+    assert json.loads(document) == created.document
+
+
+async def test_a_database_that_writes_values_in_other_forms(
+    prisma_package: ModuleType, postgres: EmbeddedPostgres
+) -> None:
+    """How the server is set to print dates, bytes and floats changes nothing."""
+    moment = datetime(2026, 7, 1, 12, 0, 0, 5000, tzinfo=UTC)
+    given = {
+        "moment": moment,
+        "blob": prisma_package.Base64.encode(b"\x00\xff\\"),
+        "ratio": 0.1234567890123456,
+    }
+    async with database_of_schema(postgres) as dsn:
+        owner = await asyncpg.connect(**dsn.asyncpg_kwargs())
+        for setting in (
+            "datestyle='SQL, DMY'",
+            "bytea_output=escape",
+            "extra_float_digits=0",
+            "timezone='Asia/Tokyo'",
+        ):
+            await owner.execute(f'ALTER DATABASE "{dsn.database}" SET {setting}')
+        await owner.execute('ALTER TABLE "Everything" ALTER COLUMN moment TYPE timestamptz(3)')
+        await owner.close()
+        async with connected(prisma_package, dsn) as client:
+            found = await client.everything.create(data=given)
+
+    assert given == {name: getattr(found, name) for name in given}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
