@@ -1,20 +1,30 @@
 """Walks every model towards the stage that its flag asks for, one step at a time.
 
-A request is a wish. The conductor takes the next step when the planner permits it and the other side can be drained;
-otherwise the model stays where it is, the reason is reported once, and the step is tried again later. Steps of
-different models never run at the same time, so every step sees settled neighbours.
+A request is a wish. Each model has a walker of its own, which takes the next step when the planner permits it and the
+other side has caught up; otherwise the model stays where it is, the reason is reported once, and the step is tried
+again later. A model that waits for its follower keeps no other from moving; the repository sees to it that authorities
+change hands one at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Self
 
 from crossfade.errors import StageMoveError
 from crossfade.events import Observer, StageHeld, StageRequested
 from crossfade.repository import Repository
 from crossfade.stages import Stage, next_step
+
+
+@dataclass(slots=True)
+class _Request:
+    stage: Stage
+    by: str
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Conductor:
@@ -24,55 +34,54 @@ class Conductor:
         self._repository = repository
         self._observer = observer
         self._interval = interval
-        self._requests: dict[str, tuple[Stage, str]] = {}
+        self._requests: dict[str, _Request] = {}
         self._held: dict[str, str] = {}
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._walkers: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._walk(), name="conductor")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        for walker in self._walkers:
+            walker.cancel()
+        await asyncio.gather(*self._walkers, return_exceptions=True)
+        self._walkers.clear()
 
     def request(self, model: str, stage: Stage, *, by: str) -> None:
         """Ask for `model` to stand at `stage`, in the end."""
-        if self._requests.get(model, (None, ""))[0] is not stage:
-            self._observer.observe(StageRequested(model, stage, by))
-        self._requests[model] = (stage, by)
+        request = self._requests.get(model)
+        if request is None:
+            request = self._requests[model] = _Request(stage, by)
+            self._walkers.append(asyncio.create_task(self._walk(model, request), name=f"walk-{model}"))
+        elif request.stage is stage:
+            return
+        self._observer.observe(StageRequested(model, stage, by))
+        request.stage, request.by = stage, by
         self._held.pop(model, None)
-        self._wake.set()
+        request.changed.set()
 
     def held(self) -> Mapping[str, str]:
         """Return why each model that stands before its request cannot move on."""
         return dict(self._held)
 
-    async def _walk(self) -> None:
+    async def _walk(self, model: str, request: _Request) -> None:
         while True:
-            moved = [await self._step(model) for model in list(self._requests)]
-            if any(moved):
+            request.changed.clear()
+            if await self._step(model, request):
                 continue
-            self._wake.clear()
-            waiting = any(self._repository.plan(m).stage is not s for m, (s, _) in self._requests.items())
-            try:
-                async with asyncio.timeout(self._interval if waiting else None):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            arrived = self._repository.plan(model).stage is request.stage
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if arrived else self._interval):
+                    await request.changed.wait()
 
-    async def _step(self, model: str) -> bool:
-        requested, by = self._requests[model]
+    async def _step(self, model: str, request: _Request) -> bool:
         current = self._repository.plan(model).stage
-        step = next_step(current, requested)
+        step = next_step(current, request.stage)
         if step is None:
             self._held.pop(model, None)
             return False
         try:
-            await self._repository.move(model, step, by=by)
+            await self._repository.move(model, step, by=request.by)
         except StageMoveError as refusal:
             if self._held.get(model) != refusal.reason:
                 self._held[model] = refusal.reason

@@ -44,6 +44,8 @@ class ReconcileSettings:
     deadline: float = 5.0
     backoff: float = 0.1
     longest_backoff: float = 5.0
+    near: int = 16
+    """How many keys and queued writes of a model count as little."""
     patience: int = 20
     """How often to look for a moment of rest before a difference is repaired without a verdict on its cause."""
 
@@ -70,7 +72,7 @@ class Reconciler:
         self._clock = clock
         self._rank = {spec.name: rank for rank, spec in enumerate(sides.schema.in_foreign_key_order())}
         self._task: asyncio.Task[None] | None = None
-        self._round = asyncio.Lock()
+        self._in_hand: set[Key] = set()
 
     def start(self) -> None:
         """Start the loop."""
@@ -85,16 +87,32 @@ class Reconciler:
 
     async def drain(self, models: Iterable[str], deadline: float) -> bool:
         """Verify every suspect key of `models`, without waiting for quiet; True when none is left in time."""
+        return await self._work_off(models, deadline, lambda model: not self._capture.pending(model))
+
+    async def catch_up(self, models: Iterable[str], deadline: float) -> bool:
+        """Do the same while writers go on: True when what is left is little, and none of it is stuck."""
+        return await self._work_off(models, deadline, self._is_near)
+
+    def _is_near(self, model: str) -> bool:
+        left = self._capture.pending(model)
+        if left + self._queue.outstanding(model) > self._settings.near:
+            return False
+        suspects = self._capture.suspects.items() if left else ()
+        return not any(key.model == model and (s.attempts or key in self._in_hand) for key, s in suspects)
+
+    async def _work_off(self, models: Iterable[str], deadline: float, is_done: Callable[[str], bool]) -> bool:
         wanted = frozenset(models)
-        until = self._clock() + deadline
-        while True:
-            await self._queue.settle(wanted)
-            if not any(self._capture.pending(model) for model in wanted):
-                return True
-            if self._clock() >= until:
-                return False
-            if not await self.run_once(wanted, settle=0.0):
-                await asyncio.sleep(self._settings.interval / 10)
+        try:
+            async with asyncio.timeout(deadline):
+                while True:
+                    await self._queue.settle(wanted)
+                    looked_at = await self.run_once(wanted, settle=0.0)
+                    if all(map(is_done, wanted)):
+                        return True
+                    if not looked_at:
+                        await asyncio.sleep(self._settings.interval / 10)
+        except TimeoutError:
+            return False
 
     async def rest(self, models: Iterable[str], deadline: float) -> bool:
         """Wait until nothing of `models` is queued or suspect, without hurrying it; True when it came to that."""
@@ -119,11 +137,17 @@ class Reconciler:
     async def run_once(self, models: frozenset[str] | None = None, *, settle: float | None = None) -> int:
         """Look at one batch of keys that are due; return how many were looked at."""
         quiet = self._settings.settle if settle is None else settle
-        async with self._round:
-            due = self._due(models, quiet)
-            if due:
-                await asyncio.gather(*(self._verify(key, suspicion) for key, suspicion in due))
-            return len(due)
+        due = self._due(models, quiet)
+        if due:
+            await asyncio.gather(*(self._take_in_hand(key, suspicion) for key, suspicion in due))
+        return len(due)
+
+    async def _take_in_hand(self, key: Key, suspicion: Suspicion) -> None:
+        self._in_hand.add(key)  # the loop and a drain may run side by side, and one look at a time is enough
+        try:
+            await self._verify(key, suspicion)
+        finally:
+            self._in_hand.discard(key)
 
     def _due(self, models: frozenset[str] | None, quiet: float) -> list[tuple[Key, Suspicion]]:
         now = self._clock()
@@ -131,7 +155,9 @@ class Reconciler:
         for key, suspicion in self._capture.suspects.items():
             if models is not None and key.model not in models:
                 continue
-            if self._is_due(suspicion, now, quiet) and not self._queue.busy(key):
+            if key in self._in_hand or self._queue.busy(key):
+                continue
+            if self._is_due(suspicion, now, quiet):
                 due.append((key, suspicion))
                 if len(due) >= self._settings.batch:
                     break

@@ -47,6 +47,9 @@ class RepositorySettings:
     captures: bool = True
     """Whether keys written at stages without a follower write (`off`, `complete`) are kept and brought level."""
     drain_deadline: float = 10.0
+    """How long a move may wait for a follower to catch up, while writers go on."""
+    pause_deadline: float = 2.0
+    """How long writers may wait in a move before it is given up."""
     shadow: ShadowSettings = field(default_factory=ShadowSettings)
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
 
@@ -281,11 +284,16 @@ class Repository:
             StageMoveError: the step is not permitted, or the other side could not be drained; nothing moved.
         """
         state = self._models[model]
+        self._planner.check_move(self.stages(), model, stage)
+        moves = moves_authority(state.plan.stage, stage)
+        if moves and not await self.reconciler.catch_up([model], self._settings.drain_deadline):
+            why = "its follower has not caught up; is that store well?"
+            raise StageMoveError(model, state.plan.stage, stage, why)
         async with self._moving:
+            self._planner.check_move(self.stages(), model, stage)  # a neighbour may have moved meanwhile
             before = state.plan.stage
-            self._planner.check_move(self.stages(), model, stage)
             pause = 0.0
-            if moves_authority(before, stage):
+            if moves:
                 pause = await self._hand_over(state, stage)
             else:
                 state.plan = self._plans[stage]
@@ -294,41 +302,35 @@ class Repository:
         return pause
 
     async def _hand_over(self, state: _Model, stage: Stage) -> float:
-        """Give the write authority to the other side, with the writers waiting."""
+        """Give the write authority to the other side, with the writers waiting for `pause_deadline` at most."""
         name, before = state.spec.name, state.plan
-        if not await self.reconciler.drain([name], self._settings.drain_deadline):
-            raise StageMoveError(
-                name, before.stage, stage, "its follower has not caught up; is that store well?"
-            )
         loop = asyncio.get_running_loop()
         started = perf_counter()
         state.gate = loop.create_future()
         try:
-            await self._until_quiet(state, stage)
-            if not await self.reconciler.drain([name], self._settings.drain_deadline):
-                raise StageMoveError(name, before.stage, stage, "its follower could not be drained in time")
-            await self._raise_sequences(state.spec, before)
+            async with asyncio.timeout(self._settings.pause_deadline):
+                await self._until_quiet(state)
+                if not await self.reconciler.drain([name], self._settings.pause_deadline):
+                    raise TimeoutError  # it is met below, where all such reasons are
+                await self._raise_sequences(state.spec, before)
             state.plan = self._plans[stage]
         except FAILURES as error:
-            if isinstance(error, StageMoveError):
-                raise
-            raise StageMoveError(name, before.stage, stage, f"a side does not answer ({error})") from error
+            why = f"it could not be drained within {self._settings.pause_deadline:g} s, while its writers waited"
+            if not isinstance(error, TimeoutError):
+                why = f"a side does not answer ({error})"
+            raise StageMoveError(name, before.stage, stage, why) from error
         finally:
             gate, state.gate = state.gate, None
             gate.set_result(None)
         return perf_counter() - started
 
-    async def _until_quiet(self, state: _Model, stage: Stage) -> None:
-        if not state.writing:
-            return
-        state.quiet = asyncio.get_running_loop().create_future()
-        try:
-            done, _ = await asyncio.wait([state.quiet], timeout=self._settings.drain_deadline)
-        finally:
-            state.quiet = None
-        if not done:
-            why = "a write under way does not end"
-            raise StageMoveError(state.spec.name, state.plan.stage, stage, why)
+    async def _until_quiet(self, state: _Model) -> None:
+        if state.writing:
+            state.quiet = asyncio.get_running_loop().create_future()
+            try:
+                await state.quiet
+            finally:
+                state.quiet = None
 
     async def _raise_sequences(self, spec: ModelSpec, before: Plan) -> None:
         for column in spec.minted_by_database:

@@ -104,7 +104,9 @@ async def test_a_model_walks_there_and_back_by_its_flag_file(
         assert everyone == await run.names(Side.SQLALCHEMY)
         assert stops == [event.after for event in run.observer.of(StageMoved)]
         verdicts = [e.verdict for e in (*run.observer.of(ReadCompared), *run.observer.of(WriteCompared))]
-        assert {Verdict.MATCHED} == set(verdicts)
+        assert Verdict.MATCHED in verdicts
+        # A read right behind a write may find the other side not there yet; it is never called a mismatch.
+        assert {Verdict.MATCHED, Verdict.IN_FLIGHT} >= set(verdicts)
 
 
 async def test_both_authorities_refuse_alike(fresh_database: FreshDatabase, flags: Path) -> None:

@@ -18,6 +18,7 @@ FAST = {
     "reconcile": ReconcileSettings(settle=0.0, interval=0.001, backoff=0.001, longest_backoff=0.01),
     "follow_deadline": 0.5,
     "drain_deadline": 0.5,
+    "pause_deadline": 0.5,
 }
 
 
