@@ -24,7 +24,12 @@ class Path(Protocol):
         """Which side this is."""
 
     async def connect(self) -> None:
-        """Open what is needed to execute."""
+        """Open what is needed to execute.
+
+        Raises:
+            StoreUnavailableError: there is no store to ask.
+            EngineError: the engine cannot be started.
+        """
 
     async def close(self) -> None:
         """Close it, waiting for what is under way."""
@@ -35,7 +40,7 @@ class Path(Protocol):
         Raises:
             DataError: the store refused it.
             QueryError: the arguments cannot be used.
-            StoreUnavailableError: there is no store to ask.
+            ConnectionLostError: a `DataError` as well; the store, or the engine before it, does not answer.
         """
 
     async def reserve(self, model: str, field: str, count: int) -> list[int]:

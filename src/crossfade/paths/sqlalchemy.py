@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from crossfade.dsn import Dsn
-from crossfade.errors import QueryError
+from crossfade.errors import ConnectionLostError, QueryError, StoreUnavailableError
 from crossfade.operation import Operation
 from crossfade.paths.execution import EXECUTORS, Work, fetch
 from crossfade.paths.faults import FAULTS, LOST, Constraints, translated, was_never_done
@@ -144,7 +144,7 @@ class SqlAlchemyPath:
         pool = self._pool
         fresh = False
         while True:
-            held = (None if fresh else pool.take_idle()) or await pool.take(fresh=fresh)
+            held = (None if fresh else pool.take_idle()) or await self._take(fresh=fresh)
             try:
                 result = await work(held.driver, plan, values)
             except BaseException as error:
@@ -157,6 +157,13 @@ class SqlAlchemyPath:
                 raise
             pool.give_back(held)
             return result
+
+    async def _take(self, *, fresh: bool) -> Held:
+        try:
+            return await self._pool.take(fresh=fresh)
+        except StoreUnavailableError as error:
+            # To a call this is the store's refusal, with the code that Prisma has for it.
+            raise ConnectionLostError(str(error), code="P1001") from error
 
     def _retire(self, held: Held, error: BaseException) -> bool:
         """Give back a connection after an error. Return whether a fresh connection may fare better."""
