@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from crossfade.dsn import Dsn
 from crossfade.embedded import EmbeddedPostgres
-from crossfade.embedded.binaries import _copy_for, find_bin_dir, may_read
+from crossfade.embedded.binaries import _copy_for, _copy_home, find_bin_dir, may_read
 from crossfade.errors import EmbeddedError, StoreUnavailableError
 from crossfade.stores import check_reachable
 
@@ -316,3 +316,16 @@ async def test_a_server_that_does_not_answer_is_a_timeout() -> None:
 def arguments_of(pid: int) -> str:
     """The arguments of a process, as every user can see them."""
     return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to hand the server to another user")
+def test_private_places_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a cache and temporary files that only root may enter, the copy goes where everybody may."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(private))
+    monkeypatch.setattr("tempfile.tempdir", str(private))
+    home = _copy_home(65534)
+
+    assert may_read(home, 65534)
+    assert private not in (home, *home.parents)

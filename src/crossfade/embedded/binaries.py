@@ -94,11 +94,19 @@ def _libraries(install: Path) -> Path:
     return install.parent.parent / f"{_PACKAGE}.libs"
 
 
+def temporary_places() -> list[Path]:
+    """Where temporary files may go: where this process puts them, and the system's places in case that is private."""
+    return [Path(tempfile.gettempdir()).resolve(), Path("/tmp"), Path("/var/tmp")]  # noqa: S108 - only for mkdtemp
+
+
 def _copy_home(user: int) -> Path:
-    """The directory for copies: the user's cache where `user` may read it, or else the system's temporary files."""
+    """The directory for copies: the user's cache where `user` may read it, or else a place for temporary files."""
     cache = platformdirs.user_cache_path("crossfade")
     nearest = next(place for place in (cache, *cache.parents) if place.exists())
-    return cache if may_read(nearest, user) else Path(tempfile.gettempdir())
+    if may_read(nearest, user):
+        return cache
+    places = temporary_places()
+    return next((place for place in places if may_read(place, user)), places[0])
 
 
 def _copy_for(user: int, install: Path, home: Path) -> Path:

@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 import asyncpg
 
-from crossfade.embedded.binaries import find_bin_dir, may_read, server_user
+from crossfade.embedded.binaries import find_bin_dir, may_read, server_user, temporary_places
 from crossfade.embedded.process import Child
 from crossfade.errors import EmbeddedError
 
@@ -284,7 +284,7 @@ async def _finished(work: Callable[[], _T]) -> _T:
 
 def _make_runtime_dir(user: int | None) -> Path:
     """Make a directory for the socket, the log and a throwaway cluster, in a place that `user` can enter."""
-    places = [Path(tempfile.gettempdir()).resolve(), Path("/tmp"), Path("/var/tmp")]  # noqa: S108 - mkdtemp is safe there
+    places = temporary_places()
     for place in places:
         if len(str(place)) <= _SOCKET_DIR_LIMIT and (user is None or may_read(place, user)):
             break
