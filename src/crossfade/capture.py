@@ -54,9 +54,16 @@ class _ModelWrites:
 
 @dataclass(slots=True)
 class Capture:
-    """The keys this process has touched. `remembered` bounds how many past writes are kept to notice overlaps."""
+    """The keys this process has touched.
+
+    `remembered` bounds how many past writes are kept to notice overlaps, `limit` how many keys may wait for
+    verification. Beyond that, keys are forgotten and counted in `forgotten`, by model: such a model cannot be brought
+    level by keys any more, only by copying it again.
+    """
 
     remembered: int = 20_000
+    limit: int = 200_000
+    forgotten: Counter[str] = field(default_factory=Counter)
     suspects: OrderedDict[Key, Suspicion] = field(default_factory=OrderedDict)
     _models: dict[str, _ModelWrites] = field(default_factory=dict)
     _ends: OrderedDict[Key, int] = field(default_factory=OrderedDict)
@@ -152,6 +159,9 @@ class Capture:
         """
         for key in keys:
             known = self.suspects.get(key)
+            if known is None and len(self.suspects) >= self.limit:
+                self.forgotten[key.model] += 1
+                continue
             if known is None:
                 self.suspects[key] = Suspicion(now, blame=blame, vague=vague)
                 self._suspects_by_model[key.model] += 1

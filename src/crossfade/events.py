@@ -115,6 +115,13 @@ class BreakerMoved(NamedTuple):
     state: str
 
 
+class SideUnavailable(NamedTuple):
+    """A side that no caller depends on did not answer at the start; it is tried again. `error` is a class name."""
+
+    side: Side
+    error: str
+
+
 class StageMoved(NamedTuple):
     """A model stands at another stage. `pause` is how long its writers waited, in seconds."""
 
@@ -165,6 +172,7 @@ Event: TypeAlias = (
     | ShadowDropped
     | RowReconciled
     | BreakerMoved
+    | SideUnavailable
     | StageMoved
     | StageRequested
     | StageHeld

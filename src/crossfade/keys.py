@@ -81,3 +81,43 @@ def parent_keys(spec: ModelSpec, data: Mapping[str, Any]) -> list[Key]:
         if values and all(value is not None for value in values):
             keys.append(Key(relation.model, tuple(zip(relation.to_fields, values, strict=True))))
     return keys
+
+
+def keys_named(spec: ModelSpec, operation: Operation) -> list[Key]:
+    """The keys that a single-row write names in its arguments, wherever it names them.
+
+    A row whose only key the database mints, in a write of unknown outcome, cannot be named by anybody but the store.
+    """
+    data = operation.arguments.get("data") or {}
+    named = key_from_where(spec, operation.arguments.get("where"))
+    keys = [] if named is None else [named]
+    match operation.action:
+        case Action.CREATE:
+            keys += unique_keys(spec, data)
+        case Action.UPSERT:
+            keys += unique_keys(spec, data["create"])
+        case Action.UPDATE:
+            keys += unique_keys(spec, {name: v for name, v in data.items() if not isinstance(v, Mapping)})
+        case _:
+            pass
+    return keys
+
+
+def primary_key_named(spec: ModelSpec, operation: Operation) -> Key | None:
+    """The primary key of the one row that a write can touch, if its arguments name it."""
+    if operation.action is Action.CREATE:
+        return key_from_values(spec, operation.arguments.get("data") or {})
+    key = key_from_where(spec, operation.arguments.get("where"))
+    return key if key is not None and is_primary(spec, key) else None
+
+
+def keys_written(spec: ModelSpec, operation: Operation, row: Any) -> tuple[Key, ...]:
+    """The primary keys that a single-row write touched: the row's own, and the one it had before."""
+    if row is None:
+        return ()
+    key = key_of(spec, row)
+    if operation.action is Action.UPDATE:
+        named = key_from_where(spec, operation.arguments.get("where"))
+        if named is not None and named != key and {n for n, _ in named.items} == set(spec.primary_key):
+            return (key, named)
+    return (key,)

@@ -31,6 +31,7 @@ from crossfade.events import (
     Role,
     RowReconciled,
     ShadowDropped,
+    SideUnavailable,
     StageHeld,
     StageMoved,
     StageRequested,
@@ -145,6 +146,8 @@ class StructlogObserver:
                     self._log.debug("row.reconciled", **event._asdict())
             case BreakerMoved():
                 self._log.warning("breaker.moved", **event._asdict())
+            case SideUnavailable():
+                self._warn("side.unavailable", **event._asdict())
             case StageMoved():
                 self._log.info("stage.moved", **event._asdict())
             case StageRequested():

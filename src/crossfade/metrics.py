@@ -42,6 +42,7 @@ from crossfade.events import (
     Role,
     RowReconciled,
     ShadowDropped,
+    SideUnavailable,
     StageHeld,
     StageMoved,
     StageRequested,
@@ -123,6 +124,8 @@ class PrometheusObserver:
             case BreakerMoved(side, state):
                 for known in _BREAKER_STATES:
                     metrics.breaker_state.labels(side, known).set(known == state.replace("-", "_"))
+            case SideUnavailable(side, _):
+                metrics.failed_connects.labels(side).inc()
             case StageMoved(model, before, after, pause):
                 metrics.stage_moves.labels(model, before, after).inc()
                 metrics.stage_pause.labels(model).observe(pause)
@@ -239,6 +242,9 @@ class _Metrics:
         self.shadow_drops = counter("shadow_drops_total", "Shadow reads that were not executed.", *dropped)
         self.queue_length = gauge(
             "queue_length", "Operations that wait for their turn off the caller's time.", "role"
+        )
+        self.failed_connects = counter(
+            "failed_connects_total", "Attempts to connect a side that no caller depends on.", "side"
         )
         self.breaker_state = gauge(
             "breaker_state", "1 for the state the circuit breaker is in.", "side", "state"

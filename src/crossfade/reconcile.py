@@ -87,14 +87,17 @@ class Reconciler:
 
     async def drain(self, models: Iterable[str], deadline: float) -> bool:
         """Verify every suspect key of `models`, without waiting for quiet; True when none is left in time."""
-        return await self._work_off(models, deadline, lambda model: not self._capture.pending(model))
+        return await self._work_off(models, deadline, self._is_level)
 
     async def catch_up(self, models: Iterable[str], deadline: float) -> bool:
         """Do the same while writers go on: True when what is left is little, and none of it is stuck."""
         return await self._work_off(models, deadline, self._is_near)
 
+    def _is_level(self, model: str) -> bool:
+        return not self._capture.pending(model) and not self._capture.forgotten[model]
+
     def _is_near(self, model: str) -> bool:
-        left = self._capture.pending(model)
+        left = self._capture.pending(model) + self._capture.forgotten[model]
         if left + self._queue.outstanding(model) > self._settings.near:
             return False
         suspects = self._capture.suspects.items() if left else ()

@@ -21,10 +21,18 @@ from typing import Any, Literal, Self
 from crossfade.breaker import FAILURES, OUTAGES, Breaker
 from crossfade.capture import Capture
 from crossfade.errors import CrossfadeError, StageMoveError, UnsupportedQueryError
-from crossfade.events import NullObserver, Observer, Role, StageMoved
+from crossfade.events import NullObserver, Observer, Role, SideUnavailable, StageMoved
 from crossfade.follow import FollowQueue
 from crossfade.follower import AcceptedWrite, Follower
-from crossfade.keys import Key, is_primary, key_from_values, key_from_where, key_of, unique_keys
+from crossfade.keys import (
+    Key,
+    is_primary,
+    key_from_values,
+    key_of,
+    keys_named,
+    keys_written,
+    primary_key_named,
+)
 from crossfade.operation import MANY_WRITES, READS, Action, Operation, Pinner, models_touched, nested_writes
 from crossfade.paths import Path
 from crossfade.planner import Planner
@@ -50,6 +58,8 @@ class RepositorySettings:
     """How long a move may wait for a follower to catch up, while writers go on."""
     pause_deadline: float = 2.0
     """How long writers may wait in a move before it is given up."""
+    connect_interval: float = 1.0
+    """How often a side that no caller depends on is tried again when it does not answer at the start."""
     shadow: ShadowSettings = field(default_factory=ShadowSettings)
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
 
@@ -109,20 +119,56 @@ class Repository:
         self.reconciler = Reconciler(sides, self.capture, self.queue, self.plan, self._settings.reconcile)
         self.shadow = ShadowReader(sides, self.capture, self._settled, self._settings.shadow)
         self._follower = Follower(sides, self.capture, self.queue, self._settings.follow_deadline)
+        self._connecting: list[asyncio.Task[None]] = []
         self._moving = asyncio.Lock()
         self._note_straddling()
 
     async def __aenter__(self) -> Self:
-        await asyncio.gather(*(path.connect() for path in self._paths.values()))
+        needed = {model.plan.authority for model in self._models.values()}
+        attempts = (
+            path.connect() if side in needed else self._connect_if_it_answers(path)
+            for side, path in self._paths.items()
+        )
+        refusals = [r for r in await asyncio.gather(*attempts, return_exceptions=True) if r is not None]
+        if refusals:
+            await self._close_paths()
+            raise refusals[0]
         self.queue.start()
         self.reconciler.start()
         self.shadow.start()
         return self
 
+    async def _connect_if_it_answers(self, path: Path) -> None:
+        """Connect a side that no caller depends on, now or later. While it is away the application runs without it."""
+        if not await self._connects(path):
+            self._connecting.append(
+                asyncio.create_task(self._connect_in_time(path), name=f"connect-{path.side}")
+            )
+
+    async def _connect_in_time(self, path: Path) -> None:
+        connected = False
+        while not connected:
+            await asyncio.sleep(self._settings.connect_interval)
+            connected = await self._connects(path)
+
+    async def _connects(self, path: Path) -> bool:
+        try:
+            await path.connect()
+        except FAILURES as error:
+            self._observer.observe(SideUnavailable(path.side, type(error).__name__))
+            return False
+        return True
+
     async def __aexit__(self, *_: object) -> None:
         await self.shadow.close()
         await self.reconciler.close()
         await self.queue.close()
+        await self._close_paths()
+
+    async def _close_paths(self) -> None:
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
         await asyncio.gather(*(path.close() for path in self._paths.values()))
 
     # --- what stands where ---------------------------------------------------------------------------------------
@@ -221,13 +267,13 @@ class Repository:
         if operation.action is Action.CREATE_MANY:
             pinned = await self._with_reserved_ids(model.spec, path, pinned)
         keys = await self._keys_before(model.spec, path, pinned) if many else ()
-        named = None if many else _primary_key_named(model.spec, pinned)
+        named = None if many else primary_key_named(model.spec, pinned)
         shakes = model.shakes if operation.action in _DELETES else _NOBODY
         ticket = self.capture.begin(operation.model, named, many=many, shakes=shakes)
         try:
             result = await ask(path, pinned, Role.AUTHORITY, self._observer)
         except BaseException as error:
-            keys = (*keys, *_keys_named(model.spec, pinned))
+            keys = (*keys, *keys_named(model.spec, pinned))
             self.capture.end(operation.model, named, keys, ticket, many=many, shakes=shakes)
             if not isinstance(error, CrossfadeError) or isinstance(error, OUTAGES):
                 # Nobody knows whether the write took place: the connection broke, or the caller gave up.
@@ -238,7 +284,7 @@ class Repository:
         if many:
             keys = tuple(dict.fromkeys((*keys, *self.capture.crossed(operation.model, ticket))))
         else:
-            keys = _keys_written(model.spec, pinned, result)
+            keys = keys_written(model.spec, pinned, result)
         overlapped = self.capture.end(operation.model, named, keys, ticket, many=many, shakes=shakes)
         if many or overlapped or shakes or plan.follower_part is FollowerPart.CAPTURE:
             self.capture.suspect(keys, monotonic(), shakes=shakes)
@@ -286,6 +332,9 @@ class Repository:
         state = self._models[model]
         self._planner.check_move(self.stages(), model, stage)
         moves = moves_authority(state.plan.stage, stage)
+        if moves and self.capture.forgotten[model]:
+            why = "more rows were written than could be remembered while the other store was away; copy it again"
+            raise StageMoveError(model, state.plan.stage, stage, why)
         if moves and not await self.reconciler.catch_up([model], self._settings.drain_deadline):
             why = "its follower has not caught up; is that store well?"
             raise StageMoveError(model, state.plan.stage, stage, why)
@@ -354,43 +403,3 @@ class Repository:
 
 _NOBODY: frozenset[str] = frozenset()
 _DELETES = frozenset({Action.DELETE, Action.DELETE_MANY})
-
-
-def _keys_named(spec: ModelSpec, operation: Operation) -> list[Key]:
-    """The keys that a single-row write names in its arguments, wherever it names them.
-
-    A row whose only key the database mints, in a write of unknown outcome, cannot be named by anybody but the store.
-    """
-    data = operation.arguments.get("data") or {}
-    named = key_from_where(spec, operation.arguments.get("where"))
-    keys = [] if named is None else [named]
-    match operation.action:
-        case Action.CREATE:
-            keys += unique_keys(spec, data)
-        case Action.UPSERT:
-            keys += unique_keys(spec, data["create"])
-        case Action.UPDATE:
-            keys += unique_keys(spec, {name: v for name, v in data.items() if not isinstance(v, Mapping)})
-        case _:
-            pass
-    return keys
-
-
-def _primary_key_named(spec: ModelSpec, operation: Operation) -> Key | None:
-    """The primary key of the one row that a write can touch, if its arguments name it."""
-    if operation.action is Action.CREATE:
-        return key_from_values(spec, operation.arguments.get("data") or {})
-    key = key_from_where(spec, operation.arguments.get("where"))
-    return key if key is not None and is_primary(spec, key) else None
-
-
-def _keys_written(spec: ModelSpec, operation: Operation, row: Any) -> tuple[Key, ...]:
-    """The primary keys that a single-row write touched: the row's own, and the one it had before."""
-    if row is None:
-        return ()
-    key = key_of(spec, row)
-    if operation.action is Action.UPDATE:
-        named = key_from_where(spec, operation.arguments.get("where"))
-        if named is not None and named != key and {n for n, _ in named.items} == set(spec.primary_key):
-            return (key, named)
-    return (key,)

@@ -52,7 +52,7 @@ class MemoryPath:
     """A path over dictionaries.
 
     `before` is awaited ahead of every operation and `after` when its effect is there but nobody knows yet: stall, fail
-    or count there.
+    or count there. `refusals` are raised by `connect`, one a time, until none is left.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class MemoryPath:
         self.after = after
         self.rows: dict[str, dict[Key, Record]] = {spec.name: {} for spec in schema}
         self.executed: list[Operation] = []
+        self.refusals: list[Exception] = []
         self._sequences: dict[tuple[str, str], int] = {}
 
     @property
@@ -78,7 +79,9 @@ class MemoryPath:
         return self._side
 
     async def connect(self) -> None:
-        """Nothing to open."""
+        """Raise the next refusal, if there is one."""
+        if self.refusals:
+            raise self.refusals.pop(0)
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -21,6 +21,7 @@ from crossfade.events import (
     Role,
     RowReconciled,
     ShadowDropped,
+    SideUnavailable,
     StageHeld,
     StageMoved,
     StageRequested,
@@ -170,6 +171,14 @@ def test_the_breaker_is_in_one_state(observer: PrometheusObserver) -> None:
 
     states = ("closed", "half_open", "open")
     assert [sample(observer, "breaker_state", side="prisma", state=state) for state in states] == [0, 1, 0]
+
+
+def test_failed_connects_are_counted_by_side(observer: PrometheusObserver) -> None:
+    """Each attempt counts."""
+    for _ in range(2):
+        observer.observe(SideUnavailable(Side.SQLALCHEMY, "StoreUnavailableError"))
+
+    assert sample(observer, "failed_connects_total", side="sqlalchemy") == 2
 
 
 def test_flag_rejections_name_the_model_and_not_the_path(observer: PrometheusObserver) -> None:

@@ -8,10 +8,19 @@ from two_sides import AUTHOR, TwoSides
 
 from crossfade.errors import (
     ConnectionLostError,
+    StageMoveError,
+    StoreUnavailableError,
     UniqueViolationError,
     UnsupportedQueryError,
 )
-from crossfade.events import FollowDropped, OperationFinished, RowReconciled, Verdict, WriteCompared
+from crossfade.events import (
+    FollowDropped,
+    OperationFinished,
+    RowReconciled,
+    SideUnavailable,
+    Verdict,
+    WriteCompared,
+)
 from crossfade.operation import Action, Operation
 from crossfade.stages import PLANS, FollowerPart, Side, Stage, Topology
 
@@ -300,3 +309,49 @@ async def test_every_execution_is_observed_with_its_side_and_role() -> None:
 
     seen = {(str(e.side), str(e.role), e.error) for e in sides.observer.of(OperationFinished)}
     assert {("prisma", "authority", None), ("sqlalchemy", "follower", None)} == seen
+
+
+async def test_a_side_that_nobody_depends_on_may_be_away_at_the_start() -> None:
+    """The application starts, the absence is reported, and the side joins when it answers."""
+    sides = TwoSides(Stage.OFF, connect_interval=0.001)
+    sides.sqlalchemy.refusals = [StoreUnavailableError("here", "it is down")] * 3
+    async with sides:
+        await sides.author.create(data=AUTHOR)
+        async with asyncio.timeout(5):
+            while sides.sqlalchemy.refusals:
+                await asyncio.sleep(0.001)
+        await sides.rest()
+
+    assert [SideUnavailable(Side.SQLALCHEMY, "StoreUnavailableError")] * 3 == sides.observer.of(
+        SideUnavailable
+    )
+    assert sides.both_equal()
+
+
+@pytest.mark.parametrize("stage", [Stage.OFF, Stage.LIVE])
+async def test_the_authority_must_be_there_at_the_start(stage: Stage) -> None:
+    """Without the side that takes the writes there is nothing to start."""
+    sides = TwoSides(stage)
+    sides.path(SEPARATE[stage].authority).refusals = [StoreUnavailableError("here", "it is down")]
+    with pytest.raises(StoreUnavailableError, match="it is down"):
+        await sides.__aenter__()
+
+
+async def test_keys_beyond_what_can_be_remembered_hold_the_model_where_it_is() -> None:
+    """Memory is bounded; a model whose keys were forgotten says that it must be copied again."""
+    async with TwoSides(Stage.SHADOW) as sides:
+
+        async def fail(_: Operation) -> None:
+            raise ConnectionLostError("gone")
+
+        sides.sqlalchemy.before = fail
+        sides.repository.capture.limit = 3
+        for number in range(5):
+            await sides.author.create(data={"id": f"a{number}", "email": f"{number}"})
+        await sides.repository.queue.settle(["Author"])
+        assert 3 == sides.repository.capture.pending("Author")
+        sides.sqlalchemy.before = None
+        with pytest.raises(StageMoveError, match="copy it again"):
+            await sides.repository.move("Author", Stage.LIVE, by="test")
+
+        assert not await sides.repository.drain(0.1)
