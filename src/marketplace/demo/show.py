@@ -18,6 +18,7 @@ from typing import Any, Final
 from rich.console import Console
 from sqlalchemy import Table
 
+from crossfade.engine.launcher import EngineKind
 from crossfade.errors import ConfigurationError
 from crossfade.events import Observers, Role
 from crossfade.flags.files import FileFlags
@@ -108,6 +109,10 @@ class _Demo:
                     await stack.enter_async_context(migration)
             _watch(metrics, migration.repository)
             self._board.say(f"metrics: {address}   flags: {stores.flags}")
+            if stores.engine.kind is EngineKind.WASM:
+                self._board.say(
+                    "Prisma's engine runs from its WASM build here; its times are not the native engine's."
+                )
             verdicts = await self._perform(stores, migration)
             show(verdicts, self._console)
             if self._options.json is not None:

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from crossfade.dsn import Dsn
 from crossfade.embedded import EmbeddedPostgres
 from crossfade.engine.generate import generate_prisma_client
-from crossfade.engine.launcher import ensure_engine
+from crossfade.engine.launcher import EngineChoice, ensure_engine
 from crossfade.engine.parser import load_schema
 from crossfade.errors import ConfigurationError
 from crossfade.flags.files import write_stage
@@ -46,6 +46,7 @@ class Stores:
     target: Dsn
     rows: int
     flags: Path
+    engine: EngineChoice
     server: EmbeddedPostgres | None
 
 
@@ -96,7 +97,7 @@ async def open_stores(
             counts = await copy_store(legacy, target, schema)
             detail(f"{sum(counts.values()):,} rows")
         flags = await asyncio.to_thread(_copy_flags, directory / "flags", schema)
-        yield Stores(schema, legacy, target, sum(counts.values()), flags, server)
+        yield Stores(schema, legacy, target, sum(counts.values()), flags, engine, server)
 
 
 async def _demand_unused(dsn: Dsn, schema: Schema) -> None:
