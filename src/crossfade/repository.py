@@ -52,8 +52,8 @@ class RepositorySettings:
     follow_deadline: float = 5.0
     follow_workers: int = 8
     follow_limit: int = 10_000
-    captures: bool = True
-    """Whether keys written at stages without a follower write (`off`, `complete`) are kept and brought level."""
+    capture_at_off: bool = False
+    """Whether keys written at `off` are kept and brought level, too, for who has copied the rows already."""
     drain_deadline: float = 10.0
     """How long a move may wait for a follower to catch up, while writers go on."""
     pause_deadline: float = 2.0
@@ -105,6 +105,7 @@ class Repository:
         self._chance = chance
         self._planner = Planner(schema)
         self._plans = PLANS[self._settings.topology]
+        self._unfollowed = _unfollowed(self._plans, self._settings)
         at = {spec.name: Stage.OFF for spec in schema} | dict(stages or {})
         self._models = {
             name: _Model(schema.model(name), self._plans[stage], (name,), schema.touched_by_delete(name))
@@ -237,9 +238,7 @@ class Repository:
         try:
             self._refuse_nested(model, operation)
             plan = model.plan
-            if plan.follower_part is FollowerPart.NONE or (
-                plan.follower_part is FollowerPart.CAPTURE and not self._settings.captures
-            ):
+            if plan.stage in self._unfollowed:
                 return await ask(self._paths[plan.authority], operation, Role.AUTHORITY, self._observer)
             return await self._followed_write(model, plan, operation)
         finally:
@@ -403,3 +402,12 @@ class Repository:
 
 _NOBODY: frozenset[str] = frozenset()
 _DELETES = frozenset({Action.DELETE, Action.DELETE_MANY})
+
+
+def _unfollowed(plans: Mapping[Stage, Plan], settings: RepositorySettings) -> frozenset[Stage]:
+    """The stages at which a write is the authority's alone."""
+    idle = {stage for stage, plan in plans.items() if plan.follower_part is FollowerPart.NONE}
+    captured = {stage for stage, plan in plans.items() if plan.follower_part is FollowerPart.CAPTURE}
+    if not settings.capture_at_off:
+        idle |= {stage for stage in captured if not has_begun(stage)}
+    return frozenset(idle)

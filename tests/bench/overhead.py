@@ -36,7 +36,7 @@ from bench.figures import Figure, arguments, cpu_per_call, median_ratio, report
 from crossfade.client import DatabaseClient
 from crossfade.metrics import PrometheusObserver
 from crossfade.operation import Operation
-from crossfade.repository import Repository, RepositorySettings
+from crossfade.repository import Repository
 from crossfade.stages import Side, Stage
 from crossfade.testing import record_classes
 from small_schema import SMALL
@@ -82,7 +82,6 @@ def ours(stage: Stage) -> Repository:
         paths,
         stages={"Author": stage},
         observer=PrometheusObserver.for_schema(SMALL, CollectorRegistry()),
-        settings=RepositorySettings(captures=False),
     )
 
 

@@ -32,7 +32,7 @@ from bench.overhead import ReadyPath, new_row
 from crossfade.client import DatabaseClient
 from crossfade.metrics import PrometheusObserver
 from crossfade.operation import Operation
-from crossfade.repository import Repository, RepositorySettings
+from crossfade.repository import Repository
 from crossfade.stages import Side, Stage
 from small_schema import SMALL
 
@@ -134,10 +134,7 @@ async def main() -> int:
         second = SlowPath(Side.SQLALCHEMY, 0.0)
         paths = {Side.PRISMA: SlowPath(Side.PRISMA, ANSWER), Side.SQLALCHEMY: second}
         observer = PrometheusObserver.for_schema(SMALL, CollectorRegistry())
-        settings = RepositorySettings(captures=False)
-        async with Repository(
-            SMALL, paths, stages={"Author": stage}, observer=observer, settings=settings
-        ) as repo:
+        async with Repository(SMALL, paths, stages={"Author": stage}, observer=observer) as repo:
             author = DatabaseClient(repo).model("Author")
             calls: dict[str, Callable[[], Awaitable[Any]]] = {
                 "read": lambda author=author: author.find_unique(where=where),

@@ -17,6 +17,7 @@ from crossfade.events import FlagRejected, ReadCompared, StageMoved, Verdict, Wr
 from crossfade.flags.files import FileFlags, write_stage
 from crossfade.migration import Migration
 from crossfade.paths.sqlalchemy import SqlAlchemyPath
+from crossfade.repository import RepositorySettings
 from crossfade.stages import Side, Stage
 from crossfade.testing import RecordingObserver
 from databases import FreshDatabase

@@ -262,7 +262,7 @@ async def _missing() -> None:
 
 async def test_without_capture_nothing_is_kept_at_off() -> None:
     """Who has not begun pays nothing and keeps nothing."""
-    async with TwoSides(Stage.OFF, captures=False) as sides:
+    async with TwoSides(Stage.OFF, capture_at_off=False) as sides:
         await sides.author.create(data=AUTHOR)
 
         assert 0 == sides.repository.capture.pending("Author")

@@ -14,6 +14,7 @@ from small_schema import SMALL
 
 AUTHOR = {"id": "a1", "email": "a@b.c"}
 FAST = {
+    "capture_at_off": True,
     "shadow": ShadowSettings(pause=0.0, rechecks=3, settle_deadline=0.2, deadline=0.5),
     "reconcile": ReconcileSettings(settle=0.0, interval=0.001, backoff=0.001, longest_backoff=0.01),
     "follow_deadline": 0.5,

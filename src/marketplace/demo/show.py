@@ -28,7 +28,7 @@ from crossfade.migration import Migration
 from crossfade.paths import Path as SidePath
 from crossfade.paths.prisma import PrismaPath
 from crossfade.paths.sqlalchemy import SqlAlchemyPath
-from crossfade.repository import Repository
+from crossfade.repository import Repository, RepositorySettings
 from crossfade.settings import Settings
 from crossfade.stages import Side
 from marketplace.client import MarketplaceClient
@@ -105,7 +105,9 @@ class _Demo:
                 with self._board.step("starting Prisma's engine and the repository"):
                     flags = FileFlags(stores.flags, stores.schema.models, observers)
                     paths = self._paths(stores)
-                    migration = Migration(stores.schema, paths, flags, observer=observers)
+                    # The rows were copied before the traffic starts, so what is written at `off` has to follow as well.
+                    settings = RepositorySettings(capture_at_off=True)
+                    migration = Migration(stores.schema, paths, flags, observer=observers, settings=settings)
                     await stack.enter_async_context(migration)
             _watch(metrics, migration.repository)
             self._board.say(f"metrics: {address}   flags: {stores.flags}")
