@@ -67,9 +67,9 @@ async def running(fresh_database: FreshDatabase, flags: Path) -> AsyncIterator[R
     schema = marketplace_schema()
     async with open_side(Side.PRISMA, legacy) as prisma, open_side(Side.SQLALCHEMY, target) as new:
         paths = {Side.PRISMA: prisma.path, Side.SQLALCHEMY: new.path}
-        async with Migration(
-            schema, paths, FileFlags(flags, schema.models, observer), observer=observer
-        ) as migration:
+        settings = RepositorySettings(capture_at_off=True)
+        provider = FileFlags(flags, schema.models, observer)
+        async with Migration(schema, paths, provider, observer=observer, settings=settings) as migration:
             yield Running(migration, observer, flags, prisma, new)
 
 
