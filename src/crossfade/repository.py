@@ -41,6 +41,7 @@ from crossfade.schema import ModelSpec, Schema
 from crossfade.shadow import ShadowReader, ShadowSettings
 from crossfade.side import Sides, ask
 from crossfade.stages import PLANS, FollowerPart, Plan, Side, Stage, Topology, has_begun, moves_authority
+from crossfade.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +63,6 @@ class RepositorySettings:
     """How often a side that no caller depends on is tried again when it does not answer at the start."""
     shadow: ShadowSettings = field(default_factory=ShadowSettings)
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
-
-
-@dataclass(slots=True)
-class _Model:
-    """One model's standing.
-
-    `shakes` are the models that a delete reaches by cascade. `awaits` is set while the model straddles; `gate` exists
-    while its authority moves.
-    """
-
-    spec: ModelSpec
-    plan: Plan
-    alone: tuple[str, ...]
-    shakes: frozenset[str]
-    sample: float = 1.0
-    awaits: bool = False
-    writing: int = 0
-    gate: asyncio.Future[None] | None = None
-    quiet: asyncio.Future[None] | None = None
 
 
 class Repository:
@@ -108,7 +90,7 @@ class Repository:
         self._unfollowed = _unfollowed(self._plans, self._settings)
         at = {spec.name: Stage.OFF for spec in schema} | dict(stages or {})
         self._models = {
-            name: _Model(schema.model(name), self._plans[stage], (name,), schema.touched_by_delete(name))
+            name: Standing(schema.model(name), self._plans[stage], (name,), schema.touched_by_delete(name))
             for name, stage in at.items()
         }
         self.capture = Capture()
@@ -231,9 +213,9 @@ class Repository:
         fed = (FollowerPart.APPLY, FollowerPart.READ_BACK)
         return all(self._models[name].plan.follower_part in fed for name in models)
 
-    async def _write(self, model: _Model, operation: Operation) -> Any:
-        while model.gate is not None:
-            await asyncio.shield(model.gate)
+    async def _write(self, model: Standing, operation: Operation) -> Any:
+        if model.gate is not None:
+            await model.wait_at_gate()
         model.writing += 1
         try:
             self._refuse_nested(model, operation)
@@ -242,11 +224,9 @@ class Repository:
                 return await ask(self._paths[plan.authority], operation, Role.AUTHORITY, self._observer)
             return await self._followed_write(model, plan, operation)
         finally:
-            model.writing -= 1
-            if model.quiet is not None and not model.writing and not model.quiet.done():
-                model.quiet.set_result(None)
+            model.leave()
 
-    def _refuse_nested(self, model: _Model, operation: Operation) -> None:
+    def _refuse_nested(self, model: Standing, operation: Operation) -> None:
         """Nested writes are passed through while nothing they span has begun to move, and refused after that."""
         nested = nested_writes(model.spec, operation)
         if not nested:
@@ -259,7 +239,7 @@ class Repository:
                 "nested writes cannot be followed; write the related rows by calls of their own",
             )
 
-    async def _followed_write(self, model: _Model, plan: Plan, operation: Operation) -> Any:
+    async def _followed_write(self, model: Standing, plan: Plan, operation: Operation) -> Any:
         pinned = self._pinner.pin(operation)
         many = operation.action in MANY_WRITES
         path = self._paths[plan.authority]
@@ -349,36 +329,24 @@ class Repository:
         self._observer.observe(StageMoved(model, before, stage, pause, by, reason))
         return pause
 
-    async def _hand_over(self, state: _Model, stage: Stage) -> float:
+    async def _hand_over(self, state: Standing, stage: Stage) -> float:
         """Give the write authority to the other side, with the writers waiting for `pause_deadline` at most."""
         name, before = state.spec.name, state.plan
-        loop = asyncio.get_running_loop()
         started = perf_counter()
-        state.gate = loop.create_future()
         try:
-            async with asyncio.timeout(self._settings.pause_deadline):
-                await self._until_quiet(state)
-                if not await self.reconciler.drain([name], self._settings.pause_deadline):
-                    raise TimeoutError  # it is met below, where all such reasons are
-                await self._raise_sequences(state.spec, before)
-            state.plan = self._plans[stage]
+            with state.closed():
+                async with asyncio.timeout(self._settings.pause_deadline):
+                    await state.until_quiet()
+                    if not await self.reconciler.drain([name], self._settings.pause_deadline):
+                        raise TimeoutError  # it is met below, where all such reasons are
+                    await self._raise_sequences(state.spec, before)
+                state.plan = self._plans[stage]
         except FAILURES as error:
             why = f"it could not be drained within {self._settings.pause_deadline:g} s, while its writers waited"
             if not isinstance(error, TimeoutError):
                 why = f"a side does not answer ({error})"
             raise StageMoveError(name, before.stage, stage, why) from error
-        finally:
-            gate, state.gate = state.gate, None
-            gate.set_result(None)
         return perf_counter() - started
-
-    async def _until_quiet(self, state: _Model) -> None:
-        if state.writing:
-            state.quiet = asyncio.get_running_loop().create_future()
-            try:
-                await state.quiet
-            finally:
-                state.quiet = None
 
     async def _raise_sequences(self, spec: ModelSpec, before: Plan) -> None:
         for column in spec.minted_by_database:

@@ -14,6 +14,22 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
+from marketplace.words import (
+    ADJECTIVES,
+    CURRENCIES,
+    DIMENSIONS,
+    FAMILY,
+    GIVEN,
+    METRICS,
+    ODD_DECIMALS,
+    PHRASES,
+    REGIONS,
+    SCOPES,
+    SOURCES,
+    TAGS,
+    THINGS,
+)
+
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
 T = TypeVar("T")
@@ -38,100 +54,6 @@ PARTICIPANTS: Final = "ConversationParticipants"
 _EPOCH = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
-_GIVEN = (
-    "Ada",
-    "Bjørn",
-    "Chloé",
-    "Đặng",
-    "Ewa",
-    "Fátima",
-    "Giải",
-    "Håkon",
-    "Ирина",
-    "José",
-    "美咲",
-    "Noor",
-    "Ωμέγα",
-    "שרה",
-)
-_FAMILY = (
-    "Almeida",
-    "Brontë",
-    "Castañeda",
-    "Dvořák",
-    "Eze",
-    "Fröhlich",
-    "Gupta",
-    "O'Hara",
-    "Ковальчук",
-    "李",
-    "Łukasik",
-)
-_ADJECTIVES = (
-    "Vintage",
-    "Hand-made",
-    "Refurbished",
-    "Größe XL",
-    "Rare",
-    "50% off",
-    "snake_case",
-    "“Boxed”",
-    "Édition limitée",
-)
-_THINGS = (
-    "camera",
-    "bicycle",
-    "teapot ☕",
-    "lamp",
-    "Schreibtisch",
-    "violin 🎻",
-    "keyboard",
-    "book",
-    "jacket",
-    "着物",
-    "drill",
-)
-_TAGS = (
-    "new",
-    "sale",
-    "eco",
-    "gift",
-    "100%",
-    "a_b",
-    "it's",
-    'say "hi"',
-    "naïve",
-    "日本",
-    "🚲",
-    "back\\slash",
-)
-_CURRENCIES = ("EUR", "EUR", "EUR", "USD", "GBP", "JPY")
-_REGIONS = ("EU", "EU", "US", "APAC", "LATAM")
-_SOURCES = ("auction-house", "price_watch", "survey 100%", "crawler")
-_METRICS = ("page_views", "orders", "refunds", "search_hits", "basket", "dwell_ms")
-_DIMENSIONS = ("all", "mobile", "desktop", "app_ios", "app_android", "partner%")
-_SCOPES = ("company", "eu", "us", "apac")
-_PHRASES = (
-    "Is this still available?",
-    "Could you ship it to Zürich by Friday?",
-    "I'd take it for 80% of the price.",
-    'The label says "fragile_side_up" — is that right?',
-    "Sí, mañana por la tarde.",
-    "ありがとうございます 🙏",
-    "Path on disk: C:\\photos\\new_folder",
-    "Line one\nline two\ttabbed",
-    "  spaces at both ends  ",
-)
-_ODD_DECIMALS = (
-    Decimal("0.1"),
-    Decimal(0),
-    Decimal("19.99"),
-    Decimal("1234567890123.000000001"),
-    Decimal("-0.05"),
-    Decimal("0.333333333333333333333333333333"),
-    Decimal(100),
-    Decimal("0.000000000000000000000000000001"),
-)
 # Prisma's engine keeps 16 significant digits of a Float, so none here has 17.
 _ODD_FLOATS = (0.0, 0.3, 1.0, 1e-7, 2.5, 12345678.875, 1 / 3)
 
@@ -197,7 +119,7 @@ class _Sample:
     # --- one row of each model ---
 
     def _user(self, n: int) -> Row:
-        given, family = self._one(_GIVEN), self._one(_FAMILY)
+        given, family = self._one(GIVEN), self._one(FAMILY)
         created, updated = self._times()
         return {
             "id": self._cuid(created),
@@ -211,7 +133,7 @@ class _Sample:
             "login_count": self._rng.randrange(500),
             "storage_bytes": self._rng.choice((0, self._rng.randrange(10**9), 2**53 + 1, 2**62 + n)),
             "notify_by": self._list(("EMAIL", "SMS", "PUSH", "IN_APP"), 3),
-            "tags": self._list(_TAGS, 4),
+            "tags": self._list(TAGS, 4),
             "preferences": {"theme": self._one(("light", "dark")), "page_size": 50, "beta": self._document()},
             "avatar": self._blob(0.2),
             "last_login_at": self._maybe(self._later(created), 0.8),
@@ -227,7 +149,7 @@ class _Sample:
             "owner_id": self._popular(users)["id"],
             "parent_id": self._one(items)["id"] if items and self._rng.random() < 0.15 else None,
             "title": self._title(),
-            "description": self._maybe(f"{self._one(_PHRASES)} {self._title()}", 0.75),
+            "description": self._maybe(f"{self._one(PHRASES)} {self._title()}", 0.75),
             "condition": self._one(("NEW", "LIKE_NEW", "GOOD", "GOOD", "FAIR", "FOR_PARTS")),
             "price": self._money(),
             "weight_kg": self._maybe(self._one(_ODD_FLOATS), 0.8),
@@ -248,15 +170,15 @@ class _Sample:
             "id": self._cuid(created),
             "item_id": item["id"],
             "seller_id": item["owner_id"],
-            "slug": f"{self._one(_THINGS)[:5].strip().lower()}-{n}",
+            "slug": f"{self._one(THINGS)[:5].strip().lower()}-{n}",
             "headline": self._title(),
             "status": self._one(("DRAFT", "ACTIVE", "ACTIVE", "ACTIVE", "PAUSED", "SOLD", "ARCHIVED")),
             "price": self._money(),
-            "discount": self._one(_ODD_DECIMALS),
-            "currency": self._one(_CURRENCIES),
+            "discount": self._one(ODD_DECIMALS),
+            "currency": self._one(CURRENCIES),
             "quantity": self._rng.randrange(1, 20),
             "views": self._rng.randrange(50_000),
-            "keywords": self._list(_TAGS, 5),
+            "keywords": self._list(TAGS, 5),
             "is_featured": self._rng.random() < 0.1,
             "published_at": self._maybe(self._later(created), 0.8),
             "expires_at": self._maybe(self._later(updated), 0.5),
@@ -268,20 +190,20 @@ class _Sample:
         created, updated = self._times()
         return {
             "id": self._cuid(created),
-            "source": self._one(_SOURCES),
+            "source": self._one(SOURCES),
             "reference": f"ref/{n}",
-            "region": self._one(_REGIONS),
+            "region": self._one(REGIONS),
             "item_id": self._maybe(self._one(items)["id"], 0.85),
             "analyst_id": self._maybe(self._one(users)["id"], 0.6),
             "condition": self._maybe(self._one(("NEW", "LIKE_NEW", "GOOD", "FAIR", "FOR_PARTS")), 0.7),
-            "average_price": self._maybe(self._one(_ODD_DECIMALS), 0.8),
+            "average_price": self._maybe(self._one(ODD_DECIMALS), 0.8),
             "median_price": self._money(),
             "sample_size": self._rng.randrange(5000),
             "confidence": round(self._rng.random(), 9),
             "histogram": self._list((0, 1, 1, 2, 3, 5, 8, 13, 21), 9),
             "competitors": self._list(("none", "n/a", "Kauf & Co.", "shop_24", "100% Deals"), 3),
-            "raw": {"version": 1.0, "rows": [self._document(), None, True], "note": self._one(_PHRASES)},
-            "notes": self._maybe(self._one(_PHRASES), 0.4),
+            "raw": {"version": 1.0, "rows": [self._document(), None, True], "note": self._one(PHRASES)},
+            "notes": self._maybe(self._one(PHRASES), 0.4),
             "observed_at": created - timedelta(hours=self._rng.randrange(48)),
             "created_at": created,
             "updated_at": updated,
@@ -304,7 +226,7 @@ class _Sample:
             "fee_rate": self._one((Decimal("0.029"), Decimal("0.0295"), Decimal("0.1"), Decimal(0))),
             "currency": listing["currency"],
             "gift": self._rng.random() < 0.15,
-            "note": self._maybe(self._one(_PHRASES), 0.3),
+            "note": self._maybe(self._one(PHRASES), 0.3),
             "history": [{"at": stamp, "to": "PENDING"}, {"at": stamp, "to": status}][
                 : self._rng.randrange(3)
             ],
@@ -326,7 +248,7 @@ class _Sample:
             "declared_value": self._one((0, 1999, 2**53 + 1, 9_000_000_000_000_000_000)),
             "weight_grams": self._maybe(self._rng.randrange(50, 30_000), 0.7),
             "scans": self._rng.randrange(12),
-            "events": [{"code": "scan", "hub": self._one(_REGIONS), "kg": 1.0}] * self._rng.randrange(3),
+            "events": [{"code": "scan", "hub": self._one(REGIONS), "kg": 1.0}] * self._rng.randrange(3),
             "customs": self._maybe(self._document(), 0.3),
             "label": self._blob(0.3),
             "shipped_at": shipped,
@@ -336,16 +258,16 @@ class _Sample:
         }
 
     def _analytics(self, n: int, listings: Sequence[Row]) -> Row:
-        series = len(_METRICS) * len(_DIMENSIONS)
+        series = len(METRICS) * len(DIMENSIONS)
         bucket = _EPOCH + timedelta(hours=n // series)
         return {
             "id": self._cuid(bucket),
-            "metric": _METRICS[n % len(_METRICS)],
-            "dimension": _DIMENSIONS[n % series // len(_METRICS)],
+            "metric": METRICS[n % len(METRICS)],
+            "dimension": DIMENSIONS[n % series // len(METRICS)],
             "bucket": bucket,
             "listing_id": self._maybe(self._popular(listings)["id"], 0.5),
             "value": self._rng.choice(_ODD_FLOATS),
-            "amount": self._one(_ODD_DECIMALS),
+            "amount": self._one(ODD_DECIMALS),
             "hits": self._one((0, 17, 2**53 + 1, 2**40 + n)),
             "samples": self._rng.randrange(1000),
             "percentiles": self._list((50, 90, 95, 99), 4),
@@ -355,15 +277,15 @@ class _Sample:
         }
 
     def _snapshot(self, n: int, users: Sequence[Row]) -> Row:
-        day = datetime(2026, 1, 5, tzinfo=UTC) - timedelta(days=n // len(_SCOPES))
+        day = datetime(2026, 1, 5, tzinfo=UTC) - timedelta(days=n // len(SCOPES))
         created = day + timedelta(days=1, milliseconds=self._rng.randrange(1000))
         return {
             "id": n + 1,
-            "scope": _SCOPES[n % len(_SCOPES)],
+            "scope": SCOPES[n % len(SCOPES)],
             "day": day,
             "author_id": self._maybe(self._one(users)["id"], 0.5),
             "gross": self._money(),
-            "exact": self._maybe(self._one(_ODD_DECIMALS), 0.7),
+            "exact": self._maybe(self._one(ODD_DECIMALS), 0.7),
             "reads": self._rng.randrange(100),
             "sealed": self._rng.random() < 0.6,
             "totals": {"orders": self._rng.randrange(900), "rate": 1.0, "by_region": self._document()},
@@ -382,7 +304,7 @@ class _Sample:
             "is_open": self._rng.random() < 0.7,
             "priority": self._rng.randrange(1, 6),
             "message_count": 0,
-            "labels": self._list(_TAGS, 3),
+            "labels": self._list(TAGS, 3),
             "last_message_at": None,
             "created_at": created,
             "updated_at": updated,
@@ -405,7 +327,7 @@ class _Sample:
                 "conversation_id": conversation["id"],
                 "author_id": self._one(participants[n]),
                 "reply_to_id": self._maybe(previous, 0.5),
-                "body": self._one(_PHRASES),
+                "body": self._one(PHRASES),
                 "channel": self._one(("IN_APP", "IN_APP", "EMAIL", "SMS", "PUSH")),
                 "reads": self._rng.randrange(20),
                 "mentions": self._list(("ada_1", "o'hara", "美咲"), 2),
@@ -450,7 +372,7 @@ class _Sample:
         return self._maybe(self._rng.randbytes(self._rng.choice((0, 1, 16, 48))), share)
 
     def _title(self) -> str:
-        return f"{self._one(_ADJECTIVES)} {self._one(_THINGS)}"
+        return f"{self._one(ADJECTIVES)} {self._one(THINGS)}"
 
     def _document(self) -> dict[str, Any]:
         return self._rng.choice(
