@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
 
 from crossfade.errors import ConfigurationError
 from crossfade.events import (
@@ -249,3 +252,20 @@ def test_only_http_is_scraped(address: str) -> None:
     """A metrics address cannot read files."""
     with pytest.raises(ConfigurationError, match="starts with http://"):
         list(scrape(address))
+
+
+def test_the_page_lists_every_metric_with_its_labels() -> None:
+    """And no other: what the page says is what a scrape finds."""
+    page = (Path(__file__).parents[2] / "grafana" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(crossfade_\w+)` \|([^|]*)\|", page, re.MULTILINE)
+    listed = {name: tuple(label for label in labels.strip().split(", ") if label) for name, labels in rows}
+    observer = PrometheusObserver({"User": ["id"]}, CollectorRegistry())
+    observer.watch_dirty_keys(lambda: 0)
+    observer.watch_queue(Role.FOLLOWER, lambda: 0)
+    labels = {
+        metric._name + ("_total" if metric._type == "counter" else ""): metric._labelnames
+        for metric in observer.registry._collector_to_names
+        if isinstance(metric, MetricWrapperBase)
+    }
+
+    assert {name: tuple(names) for name, names in labels.items()} == listed
