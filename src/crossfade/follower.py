@@ -13,7 +13,7 @@ from crossfade.errors import UnsupportedQueryError
 from crossfade.events import FollowDropped, Role, Verdict, WriteCompared
 from crossfade.follow import FollowJob, FollowQueue
 from crossfade.keys import Key, parent_keys, read_by_key
-from crossfade.operation import MANY_WRITES, Action, Operation, with_minted_values
+from crossfade.operation import MANY_WRITES, Action, Operation, for_follower
 from crossfade.schema import ModelSpec
 from crossfade.side import Sides
 from crossfade.stages import FollowerPart, Plan
@@ -50,32 +50,33 @@ class Follower:
             A future that is done when the follower's part is over, whatever came of it; None if it was dropped.
         """
         many = write.operation.action in MANY_WRITES
+        asked = for_follower(write.spec, write.operation, write.result)
 
         async def run() -> None:
-            await self._run(write)
+            await self._run(write, asked)
 
         job = FollowJob(
             write.spec.name,
             write.operation.action,
             run,
             keys=write.keys,
-            parents=() if many else _parents(write.spec, write.operation),
+            parents=() if many else _parents(write.spec, asked),
             is_barrier=many,
             on_drop=lambda _reason: self._suspect(write),
             done=asyncio.get_running_loop().create_future(),
         )
         return job.done if self._queue.offer(job) else None
 
-    async def _run(self, write: AcceptedWrite) -> None:
+    async def _run(self, write: AcceptedWrite, operation: Operation) -> None:
         follower = write.plan.follower
         if not self._sides.breakers[follower].allows():
             self._observer.observe(FollowDropped(write.spec.name, write.operation.action, "breaker_open"))
             self._suspect(write)
             return
+        asked: Operation | None = operation
+        expected = write.result
         if write.plan.follower_part is FollowerPart.READ_BACK:
             asked, expected = _read_back(write)
-        else:
-            asked, expected = with_minted_values(write.spec, write.operation, write.result), write.result
         if asked is None:
             return
         try:

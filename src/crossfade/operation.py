@@ -122,8 +122,16 @@ def _walk_where(schema: Schema, model: str, where: Any, touched: dict[str, None]
 
 
 def nested_writes(spec: ModelSpec, operation: Operation) -> tuple[str, ...]:
-    """Return the relation fields that the data of a write speaks of (`create`, `connect` and the like)."""
-    return tuple(dict.fromkeys(key for data in _all_data(operation) for key in data if key in spec.relations))
+    """Return the relation fields by which a write reaches rows of other models (`create` and the like).
+
+    A `connect` or `disconnect` that only sets this row's own foreign key is no such thing.
+    """
+    relations = spec.relations
+    reached = [name for data in _all_data(operation) for name in data if name in relations]
+    if not reached:
+        return ()
+    links = {name for data in _all_data(operation) for name in _links(spec, operation.action, data)}
+    return tuple(dict.fromkeys(name for name in reached if name not in links))
 
 
 def _all_data(operation: Operation) -> list[Mapping[str, Any]]:
@@ -240,7 +248,8 @@ class Pinner:
         return row
 
     def _touched(self, spec: ModelSpec, data: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
-        if not any(name in spec.fields for name in data):
+        own = spec.fields.keys() | {r.name for r in spec.relations.values() if r.from_fields}
+        if own.isdisjoint(data):
             return data  # nothing of the row itself changes, so the engine leaves its time alone
         stamps = {f.name: now for f in spec.fields.values() if f.is_updated_at and f.name not in data}
         return {**self._as_carried(spec, data), **stamps}
@@ -285,14 +294,44 @@ def _literal_value(scalar: Scalar, value: Any) -> Any:
             return value
 
 
-def with_minted_values(spec: ModelSpec, operation: Operation, row: Any) -> Operation:
-    """Return the operation for the follower: what only the database minted is taken from the authority's `row`."""
-    if row is None or operation.action not in (Action.CREATE, Action.UPSERT) or not spec.minted_by_database:
+def for_follower(spec: ModelSpec, operation: Operation, row: Any) -> Operation:
+    """Return the operation for the follower: what only the authority could tell is taken from its `row`.
+
+    That is what its database minted, and which rows a `connect` found: the follower is given the foreign keys.
+    """
+    if row is None or operation.action not in (Action.CREATE, Action.UPDATE, Action.UPSERT):
         return operation
-    minted = {column.name: getattr(row, column.name) for column in spec.minted_by_database}
     data = operation.arguments["data"]
-    if operation.action is Action.CREATE:
-        data = {**data, **minted}
+    linked = _links(spec, operation.action, data)
+    minted = () if operation.action is Action.UPDATE else spec.minted_by_database
+    if not minted and not linked:
+        return operation
+    told = {column.name: getattr(row, column.name) for column in minted}
+    if operation.action is Action.UPSERT:
+        data = {**data, "create": {**data["create"], **told}}
     else:
-        data = {**data, "create": {**data["create"], **minted}}
+        told |= {key: getattr(row, key) for name in linked for key in spec.relations[name].from_fields}
+        if (
+            linked
+        ):  # Prisma's engine links in a statement of its own, and gives the row a time of its own with it
+            told |= {
+                column.name: getattr(row, column.name)
+                for column in spec.fields.values()
+                if column.is_updated_at
+            }
+        data = {name: value for name, value in data.items() if name not in linked} | told
     return operation._replace(arguments={**operation.arguments, "data": data})
+
+
+def _links(spec: ModelSpec, action: Action, data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The relations of this row itself that `data` links or unlinks, and does nothing else to."""
+    if action not in (Action.CREATE, Action.UPDATE) or spec.relations.keys().isdisjoint(data):
+        return ()
+    return tuple(
+        name
+        for name, value in data.items()
+        if name in spec.relations
+        and spec.relations[name].from_fields
+        and isinstance(value, Mapping)
+        and value.keys() <= {"connect", "disconnect"}
+    )

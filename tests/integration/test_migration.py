@@ -110,6 +110,34 @@ async def test_a_model_walks_there_and_back_by_its_flag_file(
         assert {Verdict.MATCHED, Verdict.IN_FLIGHT} >= set(verdicts)
 
 
+async def test_a_row_that_is_connected_to_its_parent_is_followed(
+    fresh_database: FreshDatabase, flags: Path
+) -> None:
+    """By any unique key, in both directions, and disconnected again."""
+    async with running(fresh_database, flags) as run:
+        for stage in (Stage.DUALWRITE, Stage.SHADOW, Stage.LIVE):
+            await run.reach("User", stage)
+            await run.reach("Item", stage)
+            await run.reach("MarketResearchData", stage)
+            owner = {"connect": {"email": f"{stage}@example.org"}}
+            await run.db.user.create(data={**ADA, "email": f"{stage}@example.org"})
+            item = {"sku": str(stage), "title": "T", "price": "1.50", "owner": owner}
+            created = await run.db.item.create(data=item)
+            other = await run.db.item.create(
+                data={**item, "sku": f"{stage}-2", "parent": {"connect": {"id": created.id}}}
+            )
+            assert created.id == other.parent_id
+            await run.db.item.update(where={"sku": f"{stage}-2"}, data={"parent": {"disconnect": True}})
+        assert await run.migration.repository.drain()
+        question = 'SELECT sku, owner_user_id, parent_id, updated_at FROM "items" ORDER BY sku'
+        one, two = [await run.stores[side].fetch(question) for side in Side]
+
+    assert 6 == len(one)
+    assert one == two
+    assert {None} == {row["parent_id"] for row in one}
+    assert Verdict.MISMATCHED not in [event.verdict for event in run.observer.of(WriteCompared)]
+
+
 async def test_both_authorities_refuse_alike(fresh_database: FreshDatabase, flags: Path) -> None:
     """The same class, code and fields, whichever side has the authority."""
     vendor = importlib.import_module("marketplace.prisma_client.errors")

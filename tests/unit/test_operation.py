@@ -12,10 +12,10 @@ from crossfade.operation import (
     CuidFactory,
     Operation,
     Pinner,
+    for_follower,
     models_touched,
     nested_writes,
     to_milliseconds,
-    with_minted_values,
 )
 from small_schema import SMALL
 
@@ -107,9 +107,7 @@ def test_the_follower_gets_the_ids_that_the_authority_minted() -> None:
     operation = Operation("Book", Action.CREATE, {"data": {"title": "T"}})
     row = SimpleNamespace(id=7)
 
-    assert {"title": "T", "id": 7} == with_minted_values(SMALL.models["Book"], operation, row).arguments[
-        "data"
-    ]
+    assert {"title": "T", "id": 7} == for_follower(SMALL.models["Book"], operation, row).arguments["data"]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +127,36 @@ def test_models_touched_are_found_wherever_they_are_named(
 ) -> None:
     """Include and relation filters count, at any depth."""
     assert touched == models_touched(SMALL, Operation("Author", Action.FIND_MANY, arguments))
+
+
+def test_a_connect_reaches_the_follower_as_a_foreign_key() -> None:
+    """Which row was meant is the authority's answer; the follower need not find it again."""
+    data = {"title": "T", "author": {"connect": {"email": "e"}}}
+    operation = Operation("Book", Action.CREATE, {"data": data})
+    row = SimpleNamespace(id=7, author_id="a1")
+
+    expected = {"title": "T", "author_id": "a1", "id": 7}
+    assert expected == for_follower(SMALL.models["Book"], operation, row).arguments["data"]
+    assert () == nested_writes(SMALL.models["Book"], operation)
+
+
+def test_a_link_from_the_other_end_or_with_more_to_do_is_a_nested_write() -> None:
+    """It changes rows that this operation does not name."""
+    other_end = Operation("Author", Action.UPDATE, {"data": {"books": {"connect": [{"id": 1}]}}})
+    with_more = Operation("Book", Action.CREATE, {"data": {"author": {"connect": {"id": "a"}, "create": {}}}})
+
+    assert ("books",) == nested_writes(SMALL.models["Author"], other_end)
+    assert ("author",) == nested_writes(SMALL.models["Book"], with_more)
+
+
+def test_a_link_stamps_the_row_that_holds_the_key(pinner: Pinner) -> None:
+    """The row itself changes, although no scalar is named."""
+    data = {"author": {"connect": {"id": "a"}}}
+    pinned = pinner.pin(Operation("Book", Action.UPDATE, {"where": {"id": 1}, "data": data}))
+
+    assert (
+        data == pinned.arguments["data"]
+    )  # a book has no @updatedAt; there is nothing to add and nothing is lost
 
 
 def test_nested_writes_are_found_in_every_shape_of_data() -> None:
