@@ -15,7 +15,6 @@ are after a failure, a timeout or an open breaker. Nothing here raises into a ca
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -59,8 +58,9 @@ class FollowQueue:
         self._barriers: dict[str, FollowJob] = {}
         self._outstanding: dict[str, set[FollowJob]] = {}
         self._count = 0
-        self._ready: deque[FollowJob] = deque()
-        self._idle: deque[asyncio.Future[None]] = deque()
+        self._ready: asyncio.Queue[FollowJob] = (
+            asyncio.Queue()
+        )  # bounded by `limit`, which counts waiting jobs too
         self._tasks: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class FollowQueue:
             return False
         self._link(job)
         if job.waits_for == 0:
-            self._make_ready(job)
+            self._ready.put_nowait(job)
         return True
 
     def busy(self, key: Key) -> bool:
@@ -158,26 +158,13 @@ class FollowQueue:
         for later in job.dependents:
             later.waits_for -= 1
             if later.waits_for == 0:
-                self._make_ready(later)
+                self._ready.put_nowait(later)
         if job.done is not None and not job.done.done():
             job.done.set_result(None)
 
-    def _make_ready(self, job: FollowJob) -> None:
-        self._ready.append(job)
-        while self._idle:
-            worker = self._idle.popleft()
-            if not worker.done():
-                worker.set_result(None)
-                return
-
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            while not self._ready:
-                wake: asyncio.Future[None] = loop.create_future()
-                self._idle.append(wake)
-                await wake
-            job = self._ready.popleft()
+            job = await self._ready.get()
             try:
                 await job.run()
             except Exception:  # noqa: BLE001  # a fault in one job must not end the worker that others wait for

@@ -12,7 +12,6 @@ verdict is `in_flight`. A question with several right answers (rows that tie) is
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -62,15 +61,12 @@ class ShadowReader:
         self._observer = sides.observer
         self._settled = settled
         self._settings = settings or ShadowSettings()
-        self._queue: deque[_Question] = deque()
-        self._idle: deque[asyncio.Future[None]] = deque()
+        self._queue: asyncio.Queue[_Question] = asyncio.Queue()  # bounded by `offer`, which drops and counts
         self._tasks: list[asyncio.Task[None]] = []
-        self._resting: list[asyncio.Future[None]] = []
         self._rechecks: set[asyncio.Task[None]] = set()
-        self._busy = 0
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return self._queue.qsize()
 
     def start(self) -> None:
         """Start the workers on the running loop."""
@@ -84,65 +80,39 @@ class ShadowReader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = []
-        while self._queue:
-            question = self._queue.popleft()
-            self._drop(question.operation, "closed")
-        self._announce_rest()
+        while not self._queue.empty():
+            self._drop(self._queue.get_nowait().operation, "closed")
+            self._queue.task_done()
 
     async def drain(self) -> None:
         """Wait until every question that was put has been judged."""
-        while self._queue or self._busy or self._rechecks:
-            rest: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._resting.append(rest)
-            await rest
+        await self._queue.join()
+        if self._rechecks:
+            await asyncio.wait(self._rechecks)
 
     def offer(self, operation: Operation, outcome: Any, answered_by: Side, models: Sequence[str]) -> None:
         """Put a question whose answer the caller has: `outcome` is a result, or the exception that was raised."""
-        if len(self._queue) >= self._settings.limit:
+        if self._queue.qsize() >= self._settings.limit:
             self._drop(operation, "queue_full")
             return
-        self._queue.append(_Question(operation, outcome, answered_by, models))
-        while self._idle:
-            worker = self._idle.popleft()
-            if not worker.done():
-                worker.set_result(None)
-                return
+        self._queue.put_nowait(_Question(operation, outcome, answered_by, models))
 
     def _drop(self, operation: Operation, reason: str) -> None:
         self._observer.observe(ShadowDropped(operation.model, operation.action, reason))
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            while not self._queue:
-                wake: asyncio.Future[None] = loop.create_future()
-                self._idle.append(wake)
-                await wake
-            question = self._queue.popleft()
-            self._busy += 1
+            question = await self._queue.get()
             try:
                 await self._guarded(question, self._judge)
             finally:
-                self._busy -= 1
-                self._announce_rest()
+                self._queue.task_done()
 
     async def _guarded(self, question: _Question, judge: Callable[[_Question], Awaitable[None]]) -> None:
         try:
             await judge(question)
         except Exception:  # noqa: BLE001  # whatever it is, it belongs to the comparison and not to a caller
             self._report(question, Verdict.ERROR)
-
-    def _end_recheck(self, task: asyncio.Task[None]) -> None:
-        self._rechecks.discard(task)
-        self._announce_rest()
-
-    def _announce_rest(self) -> None:
-        if self._queue or self._busy or self._rechecks:
-            return
-        for rest in self._resting:
-            if not rest.done():
-                rest.set_result(None)
-        self._resting.clear()
 
     async def _judge(self, question: _Question) -> None:
         other = question.answered_by.other
@@ -166,7 +136,7 @@ class ShadowReader:
         # A second look may have to wait for a moment of rest; the workers go on with new questions meanwhile.
         task = asyncio.create_task(self._guarded(question, self._look_again), name="shadow-recheck")
         self._rechecks.add(task)
-        task.add_done_callback(self._end_recheck)
+        task.add_done_callback(self._rechecks.discard)
 
     async def _look_again(self, question: _Question) -> None:
         pause = self._settings.pause
