@@ -6,7 +6,6 @@ import json
 import os
 import re
 import socket
-import subprocess
 import tempfile
 import time
 import urllib.error
@@ -17,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossfade.embedded.process import Child
 from crossfade.engine import packages
 from crossfade.engine.launcher import EngineChoice, EngineKind, ensure_engine, find_native
 from crossfade.engine.node import find_node, npm_command
 from crossfade.engine.packages import Announce, PackageSet
-from crossfade.errors import EngineError
+from crossfade.errors import EmbeddedError, EngineError
 
 _SCHEMA = """
 datasource db {
@@ -91,11 +91,11 @@ def check(dsn: str, announce: Announce = lambda _line: None) -> list[Check]:
     except EngineError as error:
         return [Check("installed", ok=False, detail=str(error))]
     checks.append(Check("installed", ok=True, detail=f"{choice.kind} {choice.version} at {choice.path}"))
-    with _running(choice, dsn) as (process, port, log):
+    with _running(choice, dsn) as (engine, port, log):
         for name, attempt in (("database", _reach), ("query", _query), ("transaction", _transaction)):
             started = time.monotonic()
             try:
-                attempt(port, process)
+                attempt(port, engine)
             except (EngineError, OSError, ValueError, KeyError) as error:
                 detail = _last_line(log) if name == "database" else str(error)
                 checks.append(Check(name, ok=False, detail=_without_password(detail or str(error), dsn)))
@@ -109,7 +109,7 @@ class _RefusalError(OSError):
 
 
 @contextmanager
-def _running(choice: EngineChoice, dsn: str) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
+def _running(choice: EngineChoice, dsn: str) -> Iterator[tuple[Child, int, Path]]:
     with tempfile.TemporaryDirectory(prefix="crossfade-engine-") as name:
         schema, log = Path(name) / "schema.prisma", Path(name) / "log"
         schema.write_text(_SCHEMA, encoding="utf-8")
@@ -122,16 +122,18 @@ def _running(choice: EngineChoice, dsn: str) -> Iterator[tuple[subprocess.Popen[
             "OVERWRITE_DATASOURCES": json.dumps([{"name": "db", "url": dsn}]),
         }
         command = [str(choice.path), "-p", str(port), "--enable-raw-queries"]
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        log.touch()
         try:
-            yield process, port, log
+            engine = Child.start(command, env=environment, log_file=log)
+        except EmbeddedError as error:
+            raise EngineError(str(error)) from error
+        try:
+            yield engine, port, log
         finally:
-            process.kill()
-            process.wait()
+            engine.stop()
 
 
-def _reach(port: int, process: subprocess.Popen[bytes]) -> None:
+def _reach(port: int, engine: Child) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
@@ -143,17 +145,17 @@ def _reach(port: int, process: subprocess.Popen[bytes]) -> None:
             pass
         else:
             return
-        if process.poll() is not None or time.monotonic() > deadline:
+        if engine.poll() is not None or time.monotonic() > deadline:
             msg = "the engine did not come up"
             raise EngineError(msg) from None
         time.sleep(0.05)
 
 
-def _query(port: int, _process: subprocess.Popen[bytes]) -> None:
+def _query(port: int, _engine: Child) -> None:
     _select(port, None)
 
 
-def _transaction(port: int, _process: subprocess.Popen[bytes]) -> None:
+def _transaction(port: int, _engine: Child) -> None:
     identifier = _call(port, "POST", "/transaction/start", {"max_wait": 2000, "timeout": 5000})["id"]
     _select(port, identifier)
     _call(port, "POST", f"/transaction/{identifier}/rollback")

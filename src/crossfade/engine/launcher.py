@@ -22,8 +22,6 @@ from crossfade.errors import EngineError
 ENGINE_COMMIT = "393aa359c9ad4a4bb28630fb5613f9c281cde053"
 BINARY_VARIABLE = "PRISMA_QUERY_ENGINE_BINARY"
 
-# `prisma generate` wants these to name some executable, and downloads one otherwise.
-_OTHER_VARIABLES = ("PRISMA_SCHEMA_ENGINE_BINARY", "PRISMA_QUERY_ENGINE_LIBRARY")
 _OWNER_VARIABLE = "CROSSFADE_ENGINE_OWNER"
 _PREFIX = "crossfade-query-engine-"
 _MARK = b"CROSSFADE_ENGINE_PARENT"
@@ -63,15 +61,6 @@ def configure_environment(choice: EngineChoice, environment: MutableMapping[str,
     """Point Prisma Client Python, and whatever it starts, to the engine."""
     environment[BINARY_VARIABLE] = str(choice.path)
     environment[_OWNER_VARIABLE] = str(os.getpid())
-
-
-def generator_environment(choice: EngineChoice) -> dict[str, str]:
-    """The variables that keep Prisma's own command line from downloading anything."""
-    environment = dict(os.environ)
-    configure_environment(choice, environment)
-    for variable in _OTHER_VARIABLES:
-        environment.setdefault(variable, str(choice.path))
-    return environment
 
 
 def find_native() -> EngineChoice | None:
