@@ -16,7 +16,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from crossfade.events import Difference
 from crossfade.keys import Key
 from crossfade.operation import Action
 
@@ -25,14 +24,14 @@ from crossfade.operation import Action
 class Suspicion:
     """Why a key must be verified.
 
-    `blame` is set when a write that nothing disturbed came to different results. `tainted` is set when something else
-    happened to the key since, so that a difference proves nothing about that write any more. `shakes` names the models
-    whose rows change by themselves when this one is deleted, as it may have been on one side only so far.
+    `blame` is the action of a write that nothing disturbed and that came to different results. `tainted` is set when
+    something else happened to the key since, so that a difference proves nothing about that write any more. `shakes`
+    names the models whose rows change by themselves when this one is deleted, as it may have been on one side only.
     """
 
     since: float
     attempts: int = 0
-    blame: tuple[Action, tuple[Difference, ...]] | None = None
+    blame: Action | None = None
     vague: bool = False
     tainted: bool = False
     shakes: frozenset[str] = frozenset()
@@ -149,7 +148,7 @@ class Capture:
         keys: Iterable[Key],
         now: float,
         *,
-        blame: tuple[Action, tuple[Difference, ...]] | None = None,
+        blame: Action | None = None,
         vague: bool = False,
         shakes: frozenset[str] = frozenset(),
     ) -> None:

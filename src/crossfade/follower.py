@@ -102,8 +102,7 @@ class Follower:
             self._suspect(write)
         else:
             # The verdict is passed once the rows have been read at rest, by the reconciler.
-            blame = (write.operation.action, comparison.differences)
-            self._capture.suspect(write.keys, monotonic(), blame=blame)
+            self._capture.suspect(write.keys, monotonic(), blame=write.operation.action)
 
     def _suspect(self, write: AcceptedWrite) -> None:
         self._capture.suspect(write.keys, monotonic())

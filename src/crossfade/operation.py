@@ -163,7 +163,8 @@ def to_milliseconds(moment: datetime) -> datetime:
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def _base36(number: int, width: int) -> str:
+def base36(number: int, width: int) -> str:
+    """Write the last `width` digits of `number` in base 36, as ids have them."""
     text = ""
     for _ in range(width):
         number, digit = divmod(number, 36)
@@ -181,7 +182,7 @@ class CuidFactory:
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
         self._counter = itertools.count(secrets.randbelow(36**3))
-        self._fingerprint = _base36(os.getpid(), 2) + _base36(secrets.randbelow(36**2), 2)
+        self._fingerprint = base36(os.getpid(), 2) + base36(secrets.randbelow(36**2), 2)
         self._random = random.SystemRandom()
 
     def __call__(self) -> str:
@@ -189,7 +190,7 @@ class CuidFactory:
         stamp = int(self._clock().timestamp() * 1000)
         count = next(self._counter) % 36**4
         noise = self._random.getrandbits(64) % 36**8
-        return f"c{_base36(stamp, 8)}{_base36(count, 4)}{self._fingerprint}{_base36(noise, 8)}"
+        return f"c{base36(stamp, 8)}{base36(count, 4)}{self._fingerprint}{base36(noise, 8)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,9 +179,7 @@ class Reconciler:
         ended = self._capture.last_end(key)
         since = suspicion.since
         try:
-            expected, actual = await asyncio.gather(
-                self._read(plan.authority, spec, key), self._read(plan.follower, spec, key)
-            )
+            expected, actual = await self._read_both(plan, spec, key)
         except Exception:  # noqa: BLE001  # whatever it is, this row waits and the others go on
             self._put_off(key, suspicion)
             return
@@ -202,9 +200,8 @@ class Reconciler:
             self._observer.observe(RowReconciled(key.model, "equal"))
             return
         if plan.follower_part is FollowerPart.READ_BACK:
-            self._capture.clear(
-                key
-            )  # one store: the difference lies in how it is read, and nothing can be copied
+            # One store: the difference lies in how it is read, and nothing can be copied.
+            self._capture.clear(key)
             return
         self._queue_copy(spec, key, suspicion, parents=parent_keys(spec, vars(expected)) if expected else [])
 
@@ -212,8 +209,7 @@ class Reconciler:
         """Judge the write that brought the key here, once, now that the rows have been read at rest."""
         if suspicion.blame is None:
             return
-        action, _ = suspicion.blame
-        suspicion.blame = None
+        action, suspicion.blame = suspicion.blame, None
         verdict = Verdict.MISMATCHED if differences else Verdict.IN_FLIGHT
         self._observer.observe(WriteCompared(key.model, action, verdict, differences))
 
@@ -246,9 +242,7 @@ class Reconciler:
     async def _copy(self, spec: ModelSpec, key: Key, suspicion: Suspicion) -> None:
         plan = self._plan_of(key.model)
         try:
-            row, stale = await asyncio.gather(
-                self._read(plan.authority, spec, key), self._read(plan.follower, spec, key)
-            )
+            row, stale = await self._read_both(plan, spec, key)
             operation = copy_of(spec, key, row, stale)
             await self._sides.ask(plan.follower, operation, Role.FOLLOWER, self._settings.deadline)
         except Exception:  # noqa: BLE001  # see above
@@ -263,6 +257,11 @@ class Reconciler:
             suspicion.attempts += 1
             suspicion.since = self._clock()
             self._capture.suspects.move_to_end(key)
+
+    async def _read_both(self, plan: Plan, spec: ModelSpec, key: Key) -> tuple[Any, Any]:
+        """Return the authority's row and the follower's."""
+        authority, follower = self._read(plan.authority, spec, key), self._read(plan.follower, spec, key)
+        return await asyncio.gather(authority, follower)
 
     async def _read(self, side: Side, spec: ModelSpec, key: Key) -> Any:
         row = await self._sides.ask(side, read_by_key(spec, key), Role.SHADOW, self._settings.deadline)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
+from crossfade.operation import base36
 from marketplace.words import (
     ADJECTIVES,
     CURRENCIES,
@@ -52,7 +53,6 @@ PARTICIPANTS: Final = "ConversationParticipants"
 """The rows of the many-to-many relation are listed under its name, beside the models."""
 
 _EPOCH = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 # Prisma's engine keeps 16 significant digits of a Float, so none here has 17.
 _ODD_FLOATS = (0.0, 0.3, 1.0, 1e-7, 2.5, 12345678.875, 1 / 3)
@@ -391,12 +391,4 @@ class _Sample:
     def _cuid(self, moment: datetime) -> str:
         self._minted += 1
         stamp, noise = int(moment.timestamp() * 1000), self._rng.randrange(36**12)
-        return f"c{_base36(stamp, 8)}{_base36(self._minted, 4)}{_base36(noise, 12)}"
-
-
-def _base36(number: int, width: int) -> str:
-    text = ""
-    for _ in range(width):
-        number, digit = divmod(number, 36)
-        text = _DIGITS[digit] + text
-    return text
+        return f"c{base36(stamp, 8)}{base36(self._minted, 4)}{base36(noise, 12)}"

@@ -1,7 +1,6 @@
 """What a process notes of its own writes."""
 
 from crossfade.capture import Capture
-from crossfade.events import Difference, DifferenceKind
 from crossfade.keys import Key
 from crossfade.operation import Action
 
@@ -62,7 +61,7 @@ def test_what_is_forgotten_counts_as_an_overlap() -> None:
 def test_suspects_are_counted_once_and_keep_their_blame() -> None:
     """A key that is suspected again waits anew, and the first blame stays."""
     capture = Capture()
-    blame = (Action.UPDATE, (Difference("name", DifferenceKind.NULL),))
+    blame = Action.UPDATE
     capture.suspect([ONE], 1.0, blame=blame)
     capture.suspect([ONE, TWO], 2.0)
 
