@@ -97,6 +97,15 @@ class StageMoveError(OperatorError):
         super().__init__(f"{model} stays at {current}: it cannot move to {wanted} because {reason}")
 
 
+class InstallError(OperatorError):
+    """Crossfade's objects cannot be installed in a store, are missing there, or are of another version."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        self.where = where
+        self.problem = problem
+        super().__init__(f"the store at {where}: {problem}")
+
+
 # --- the caller must act -----------------------------------------------------------------------------------
 
 
@@ -205,3 +214,18 @@ class ConnectionLostError(DataError):
 
 class FollowError(CrossfadeError):
     """The follower failed, was too slow, or was not asked. Counted; never raised into a caller."""
+
+
+class LateWriteError(FollowError):
+    """A store refused a follower's write because it has become the authority meanwhile; the write is of no use."""
+
+
+# --- crossfade itself must act -------------------------------------------------------------------------------
+
+
+class WrongAuthorityError(CrossfadeError):
+    """A store refused an author's write because it is not the authority; nothing was written.
+
+    The repository asks for the record again and writes to the right side. It reaches a caller only when no side took
+    writes within the deadline.
+    """

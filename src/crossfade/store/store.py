@@ -1,0 +1,159 @@
+"""One open database, with the tables of the migration in it: what everything in `store/`, the reconciler and the mover
+work on. Its connections are crossfade's own and are never lent to the application.
+
+Every connection reads and writes values in one spelling (UTC, ISO, hex), so that a text means the same in both stores.
+Settings are made at the start of each transaction: that holds behind a transaction pooler as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+import asyncpg
+
+from crossfade.dsn import Dsn
+from crossfade.errors import InstallError, StoreUnavailableError
+from crossfade.schema import Schema
+from crossfade.stages import Side
+from crossfade.store.objects import FOLLOWER, ROLE_SETTING, VERSION
+from crossfade.store.tables import Connection, StoredTables, quoted, read_tables
+from crossfade.stores import check_reachable
+
+_SPELLING = (
+    "set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true),"
+    " set_config('IntervalStyle', 'iso_8601', true), set_config('bytea_output', 'hex', true),"
+    " set_config('extra_float_digits', '1', true)"
+)
+LOST: tuple[type[Exception], ...] = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+)
+"""What a connection raises whose server is gone."""
+
+
+class Store:
+    """The database behind one side. Open it with `async with`.
+
+    Args:
+        side: which side's store this is.
+        dsn: where it is; `dsn.schema` is the schema of the tables, `public` by default.
+        schema: the models.
+        home: the schema of crossfade's own objects; two stores in one database need two.
+        pool_size: how many connections it may use.
+    """
+
+    tables: StoredTables
+
+    def __init__(
+        self, side: Side, dsn: Dsn, schema: Schema, *, home: str = "crossfade", pool_size: int = 4
+    ) -> None:
+        self.side = side
+        self.dsn = dsn
+        self.schema = schema
+        self.home = home
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    @property
+    def where(self) -> str:
+        """Host, port and database, for messages."""
+        return self.dsn.where
+
+    @property
+    def database_schema(self) -> str:
+        """The PostgreSQL schema that holds the tables."""
+        return self.dsn.schema or "public"
+
+    def own(self, name: str) -> str:
+        """The name of one of crossfade's own objects, for SQL."""
+        return f"{quoted(self.home)}.{quoted(name)}"
+
+    async def __aenter__(self) -> Self:
+        """Connect and read the layout of the tables.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+            InstallError: a table is missing or has no key.
+        """
+        await check_reachable(self.dsn, f"the store of {self.side}")
+        arguments = self.dsn.asyncpg_kwargs()
+        arguments["server_settings"] = {"application_name": "crossfade", **arguments["server_settings"]}
+        self._pool = await asyncpg.create_pool(min_size=0, max_size=self._pool_size, **arguments)
+        try:
+            async with self.transaction() as connection:
+                self.tables = await read_tables(connection, self.schema, self.database_schema, self.where)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.terminate()
+
+    @asynccontextmanager
+    async def transaction(self, *, follower: bool = False) -> AsyncIterator[Connection]:
+        """One transaction, as a follower if asked; it commits at the end of the block or rolls back with its error.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        assert self._pool is not None, "the store is not open"
+        try:
+            connection = await self._pool.acquire()
+        except LOST as error:
+            raise StoreUnavailableError(self.where, str(error) or type(error).__name__) from error
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SELECT {_SPELLING}{_role(follower=follower)}")
+                yield connection
+        finally:
+            await self._pool.release(connection)
+
+    async def listen_connection(self) -> asyncpg.Connection[asyncpg.Record]:
+        """A connection of its own, for LISTEN or a session's lock; whoever asks closes it.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        try:
+            return await asyncpg.connect(**self.dsn.asyncpg_kwargs())
+        except LOST as error:
+            raise StoreUnavailableError(self.where, str(error) or type(error).__name__) from error
+
+    async def check_installed(self) -> None:
+        """Return if crossfade's objects are here, in the version that this code works with.
+
+        Raises:
+            InstallError: they are not.
+            StoreUnavailableError: the database does not answer.
+        """
+        async with self.transaction() as connection:
+            present = await connection.fetchval(
+                "SELECT to_regclass($1) IS NOT NULL", self.own("installation")
+            )
+            version = (
+                await connection.fetchval(f"SELECT max(version) FROM {self.own('installation')}")  # noqa: S608
+                if present
+                else None
+            )
+        if version is None:
+            raise InstallError(self.where, "crossfade is not installed there; run `crossfade install`")
+        if version != VERSION:
+            raise InstallError(
+                self.where,
+                f"it has version {version} of crossfade's objects and this is version {VERSION};"
+                " run `crossfade install` with the newer crossfade",
+            )
+
+
+def _role(*, follower: bool) -> str:
+    return f", set_config('{ROLE_SETTING}', '{FOLLOWER if follower else ''}', true)"
