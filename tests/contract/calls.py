@@ -46,4 +46,8 @@ class Calls:
 
     async def execute(self, operation: Operation) -> Any:
         """Execute one operation on the path."""
-        return await self.path.execute(self._pinner.pin(operation) if self._pinner else operation)
+        return await self.path.execute(self.pinned(operation))
+
+    def pinned(self, operation: Operation) -> Operation:
+        """Fill in what this side's client would mint, unless the engine does it."""
+        return self._pinner.pin(operation) if self._pinner else operation

@@ -290,6 +290,28 @@ async def test_update_connects_and_disconnects(empty: Calls) -> None:
     assert child.parent_id is None
 
 
+@pytest.mark.parametrize(
+    "people",
+    [
+        {"connect": {"id": "nobody"}},
+        {"connect": [{"id": "there"}, {"id": "nobody"}]},
+        {"set": [{"id": "nobody"}]},
+    ],
+)
+async def test_update_that_connects_to_nothing(empty: Calls, people: dict[str, Any]) -> None:
+    """A row to connect that is not there makes the answer None, and nothing is written."""
+    await make_user(empty, id="there")
+    await make_user(empty, id="member")
+    chat = await empty.conversation.create(
+        data={"subject": "old", "participants": {"connect": {"id": "member"}}}
+    )
+    change = {"subject": "new", "participants": people}
+
+    assert await empty.conversation.update(where={"id": chat.id}, data=change) is None
+    found = await empty.conversation.find_unique(where={"id": chat.id}, include={"participants": True})
+    assert ("old", ["member"]) == (found.subject, [user.id for user in found.participants])
+
+
 async def test_update_many(empty: Calls) -> None:
     """Every row that fits is changed; the answer is their number."""
     for number in range(4):

@@ -10,17 +10,19 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from crossfade import errors
 from crossfade.dsn import Dsn
 from crossfade.operation import Action, Operation, Pinner
+from crossfade.paths import SessionRole
 from crossfade.paths.pool import ConnectionPool
 from crossfade.paths.sqlalchemy import SqlAlchemyPath
 from crossfade.stages import Side
+from fences import FOLLOWERS, fence
 from marketplace.records import RECORDS
-from marketplace.setup import upgrade_target
+from marketplace.setup import apply_legacy_schema, upgrade_target
 from sides import TABLES, marketplace_schema
 
 FreshDatabase = Callable[..., Awaitable[Dsn]]
@@ -283,24 +285,6 @@ async def test_a_column_that_changes_its_type(dsn: Dsn, other: asyncpg.Connectio
         assert "x" == (await call(path, "update", where={"id": "u"}, data={"name": "x"})).name
 
 
-async def test_a_write_with_relations_is_all_or_nothing(dsn: Dsn) -> None:
-    """When a connected row is missing, the row that was to be connected is not written either."""
-    async with opened(dsn) as path:
-        await create_user(path, "u")
-        conversation = await call(
-            path, "create", "Conversation", data={"subject": "s", "participants": {"connect": {"id": "u"}}}
-        )
-        change = {"subject": "changed", "participants": {"connect": [{"id": "nobody"}]}}
-        with pytest.raises(errors.DataError) as caught:
-            await call(path, "update", "Conversation", where={"id": conversation.id}, data=change)
-        found = await call(
-            path, "find_unique", "Conversation", where={"id": conversation.id}, include={"participants": True}
-        )
-
-        assert "P2018" == caught.value.code
-        assert ("s", ["u"]) == (found.subject, [user.id for user in found.participants])
-
-
 async def test_rows_of_many_to_many_are_replaced(dsn: Dsn) -> None:
     """`set` leaves exactly the rows it names; `disconnect` of a row that is not connected does nothing."""
     async with opened(dsn) as path:
@@ -403,3 +387,181 @@ async def test_a_table_that_is_not_there(dsn: Dsn, other: asyncpg.Connection) ->
     async with opened(dsn) as path:
         with pytest.raises(errors.TableNotFoundError, match="AnalyticsSnapshot"):
             await call(path, "count", "AnalyticsSnapshot")
+
+
+# --- who writes, and where ------------------------------------------------------------------------------------
+
+WRITES: tuple[Operation, ...] = tuple(
+    PINNER.pin(Operation("User", action, arguments))
+    for action, arguments in (
+        (Action.CREATE, {"data": {"id": "u", "email": "u@example.com"}}),
+        (Action.CREATE_MANY, {"data": [{"email": "a@example.com"}, {"email": "b@example.com", "name": "b"}]}),
+        (Action.UPDATE, {"where": {"id": "u"}, "data": {"name": "x"}, "include": {"items": True}}),
+        (Action.UPDATE_MANY, {"where": {}, "data": {"login_count": {"increment": 1}}}),
+        (
+            Action.UPSERT,
+            {
+                "where": {"id": "v"},
+                "data": {"create": {"id": "w", "email": "w@example.com"}, "update": {"name": "x"}},
+            },
+        ),
+        (Action.DELETE, {"where": {"id": "u"}}),
+        (Action.DELETE_MANY, {"where": {}}),
+    )
+)
+
+
+@pytest.fixture(params=["", "?pgbouncer=true"], ids=["direct", "pooled"])
+async def follower(request: pytest.FixtureRequest, dsn: Dsn) -> AsyncIterator[SqlAlchemyPath]:
+    """A path whose sessions are followers, with one connection; once as if a transaction pooler stood between."""
+    store = Dsn.parse(dsn.libpq_url() + request.param)
+    async with opened(store, role="follower", pool_size=1) as path:
+        yield path
+
+
+async def write_in_every_way(path: SqlAlchemyPath) -> None:
+    """Do every kind of write alone, in a batch and in a transaction; nothing is left of them."""
+    for operation in WRITES:
+        await path.execute(operation)
+    await path.batch(WRITES)
+    tx = await path.begin()
+    for operation in WRITES:
+        await tx.execute(operation)
+    await tx.commit()
+
+
+async def test_followers_pass_where_authors_do_not(
+    dsn: Dsn, follower: SqlAlchemyPath, other: asyncpg.Connection
+) -> None:
+    """A store that is not the authority takes the writes of followers, and no others."""
+    async with opened(dsn) as author, fence(other, "users"):
+        await write_in_every_way(follower)
+        with pytest.raises(errors.WrongAuthorityError):
+            await author.batch(WRITES)
+
+        assert 0 == await call(author, "count")
+        assert 0 == await call(follower, "count")
+
+
+async def test_followers_are_refused_where_authors_are_not(
+    dsn: Dsn, follower: SqlAlchemyPath, other: asyncpg.Connection
+) -> None:
+    """A store that is the authority takes the writes of authors, and none of followers."""
+    async with opened(dsn) as author, fence(other, "users", FOLLOWERS):
+        await write_in_every_way(author)
+        for operation in WRITES:
+            with pytest.raises(errors.LateWriteError):
+                await follower.execute(operation)
+            with pytest.raises(errors.LateWriteError):
+                await follower.batch([operation])
+            tx = await follower.begin()
+            with pytest.raises(errors.LateWriteError):
+                await tx.execute(operation)
+            await tx.rollback()
+
+        assert 0 == await call(follower, "count")
+
+
+async def test_a_follower_does_what_others_do(follower: SqlAlchemyPath) -> None:
+    """Answers, errors and sequences are those of any path."""
+    await create_user(follower, "u")
+    with pytest.raises(errors.UniqueViolationError):
+        await create_user(follower, "u")
+    chat = await call(follower, "create", "Conversation", data={"participants": {"connect": [{"id": "u"}]}})
+
+    assert ["u"] == [user.id for user in await call(follower, "find_many")]
+    assert await call(follower, "update", where={"id": "nobody"}, data={"name": "x"}) is None
+    assert (
+        "new"
+        == (
+            await call(follower, "update", "Conversation", where={"id": chat.id}, data={"subject": "new"})
+        ).subject
+    )
+    assert [1, 2] == await follower.reserve("Shipment", "id", 2)
+    await follower.advance_sequence("Shipment", "id", 9)
+    assert 9 == await follower.sequence_value("Shipment", "id")
+
+
+async def test_an_update_that_connects_to_nothing(follower: SqlAlchemyPath) -> None:
+    """It answers None, and what came before it in the same call is undone."""
+    await create_user(follower, "u")
+    item = {"id": "i", "sku": "s", "owner_id": "u", "title": "old", "price": Decimal(1)}
+    await call(follower, "create", "Item", data=item)
+    change = {"title": "new", "parent": {"connect": {"id": "nobody"}}}
+
+    assert await call(follower, "update", "Item", where={"id": "i"}, data=change) is None
+    assert "old" == (await call(follower, "find_unique", "Item", where={"id": "i"})).title
+
+
+async def test_a_pooled_session_keeps_no_role(dsn: Dsn, other: asyncpg.Connection) -> None:
+    """Behind a transaction pooler the next transaction on a connection may be an author's."""
+    async with opened(Dsn.parse(f"{dsn.libpq_url()}?pgbouncer=true"), role="follower", pool_size=1) as path:
+        await create_user(path, "u")
+        held = await path._pool.take()
+        role = await held.driver.fetchval("SELECT current_setting('crossfade.role', true)")
+        path._pool.give_back(held)
+
+    assert "" == role
+
+
+async def test_an_engine_cannot_be_made_a_follower(dsn: Dsn) -> None:
+    """Its connections are opened by somebody else, who is told what to do."""
+    engine = create_async_engine(dsn.sqlalchemy_url())
+
+    with pytest.raises(errors.ConfigurationError, match="give it a DSN"):
+        SqlAlchemyPath(marketplace_schema(), TABLES, RECORDS, engine, role="follower")
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("models_live_in", [None, "app"])
+async def test_the_follower_of_the_prisma_side(
+    fresh_database: FreshDatabase, models_live_in: str | None
+) -> None:
+    """The legacy tables can be written without an engine, in whatever schema they are and the models are not."""
+    legacy = (await fresh_database()).replace(schema="old shop")
+    await apply_legacy_schema(legacy)
+    tables = TABLES
+    if models_live_in is not None:
+        metadata = MetaData()
+        tables = {name: table.to_metadata(metadata, schema=models_live_in) for name, table in TABLES.items()}
+    store = await asyncpg.connect(**legacy.asyncpg_kwargs())
+    path = SqlAlchemyPath(
+        marketplace_schema(), tables, RECORDS, legacy, side=Side.PRISMA, role=SessionRole.FOLLOWER
+    )
+    await path.connect()
+    try:
+        async with fence(store, "users"):
+            user = await call(
+                path,
+                "create",
+                data={
+                    "email": "u@example.com",
+                    "role": "ADMIN",
+                    "notify_by": ["SMS", "EMAIL"],
+                    "tags": ["t"],
+                },
+            )
+            tx = await path.begin()
+            await tx.hold(["User"])
+            await tx.execute(Operation("User", Action.UPDATE_MANY, {"where": {}, "data": {"role": "SELLER"}}))
+            await tx.commit()
+            with pytest.raises(errors.UniqueViolationError) as caught:
+                await call(path, "create", data={"email": "u@example.com"})
+        chat = await call(
+            path,
+            "create",
+            "Conversation",
+            data={"participants": {"connect": [{"id": user.id}]}},
+            include={"participants": True},
+        )
+
+        assert Side.PRISMA is path.side is tx.side
+        assert ["email"] == caught.value.meta["target"]
+        assert [("SELLER", ["SMS", "EMAIL"], ["t"])] == [
+            (row.role, row.notify_by, row.tags) for row in chat.participants
+        ]
+        assert [1] == await path.reserve("Shipment", "id", 1)
+        assert 1 == await store.fetchval('SELECT count(*) FROM "old shop".users')
+    finally:
+        await path.close()
+        await store.close()

@@ -1,7 +1,8 @@
 """Plans, executed on a connection of asyncpg.
 
 Each function takes the connection, a plan and the values of one call. Where one operation needs several statements they
-stand between BEGIN and COMMIT; after an error the transaction is left open, and whoever holds the connection ends it.
+stand between BEGIN and COMMIT, unless a transaction is open already; after an error the transaction is left open, and
+whoever holds the connection ends it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from crossfade.errors import DataError, RecordNotFoundError
+from crossfade.errors import RecordNotFoundError
+from crossfade.paths import ROLE_SETTING, SessionRole
 from crossfade.query.compiled import (
     BatchPlan,
+    ConstantPlan,
     CountPlan,
     DeleteRowPlan,
     FindPlan,
@@ -107,6 +110,8 @@ async def _count(driver: Driver, plan: CountPlan, values: Values) -> int | dict[
 
 async def _in_transaction(driver: Driver, work: Work, plan: Any, values: Values) -> Any:
     """Do `work` between BEGIN and COMMIT; whoever catches an error finds the transaction still open."""
+    if driver.is_in_transaction():
+        return await work(driver, plan, values)
     await driver.execute("BEGIN")
     result = await work(driver, plan, values)
     await driver.execute("COMMIT")
@@ -116,14 +121,7 @@ async def _in_transaction(driver: Driver, work: Work, plan: Any, values: Values)
 async def _write_row(driver: Driver, plan: WriteRowPlan, values: Values) -> Record | None:
     if plan.includes or plan.lookups or plan.links:
         # A caller that is told of an error must be able to rely on it that nothing was written.
-        try:
-            return await _in_transaction(driver, _write_and_load, plan, values)  # type: ignore[no-any-return]
-        except RecordNotFoundError:
-            if plan.is_new:
-                raise
-            # Prisma's client takes this for a missing row of its own, and so answers None.
-            await driver.execute("ROLLBACK")
-            return None
+        return await _in_transaction(driver, _write_and_load, plan, values)  # type: ignore[no-any-return]
     rows = await driver.fetch(plan.statement.sql, *plan.statement.arguments(values))
     return plan.build(rows[0]) if rows else None
 
@@ -140,10 +138,7 @@ async def _write_and_load(driver: Driver, plan: WriteRowPlan, values: Values) ->
         key = [rows[0][plan.key]]
         found = await driver.fetch(link.statement.sql, *link.statement.arguments(values, key))
         if link.must_find and not found:
-            if plan.is_new:
-                raise RecordNotFoundError(f"{_NOT_FOUND}No {link.model} found")
-            message = f"The required connected records were not found. No {link.model} found"
-            raise DataError(message, code="P2018")
+            raise RecordNotFoundError(f"{_NOT_FOUND}No {link.model} found")
     return await _built(driver, plan, rows, values)
 
 
@@ -198,6 +193,50 @@ async def _write_batch(driver: Driver, plan: BatchPlan, values: Values) -> int:
 async def _write_each(driver: Driver, plan: BatchPlan, values: Values) -> int:
     return sum([await _write_many(driver, ManyPlan(statement), values) for statement in plan.statements])
 
+
+def answers_none(plan: Any) -> bool:
+    """Whether a record that the operation requires and that is not there makes its answer None.
+
+    Prisma's client takes such a fault of an update for a missing row of the update's own.
+    """
+    return type(plan) is WriteRowPlan and not plan.is_new
+
+
+async def write_all(driver: Driver, plans: Sequence[tuple[Any, Values]], values: Values) -> None:
+    """Execute the plans of several writes in one transaction. What is not there is an error here."""
+    await _in_transaction(driver, _write_in_turn, plans, values)
+
+
+async def _write_in_turn(driver: Driver, plans: Sequence[tuple[Any, Values]], _: Values) -> None:
+    for plan, values in plans:
+        if type(plan) is ConstantPlan:
+            continue
+        work, _reads = EXECUTORS[type(plan)]
+        if await work(driver, plan, values) is None:
+            cause = _MISSING[type(plan)]
+            raise RecordNotFoundError(_NOT_FOUND + cause, meta={"cause": cause})
+
+
+def as_follower(work: Work) -> Work:
+    """Return `work` in a transaction that tells the fences whose it is, for connections that keep no settings."""
+
+    async def run(driver: Driver, plan: Any, values: Values) -> Any:
+        await driver.execute(BEGIN_AS_FOLLOWER)
+        result = await work(driver, plan, values)
+        await driver.execute("COMMIT")
+        return result
+
+    return run
+
+
+BEGIN_AS_FOLLOWER = f"BEGIN; SELECT set_config('{ROLE_SETTING}', '{SessionRole.FOLLOWER}', true)"
+"""Two statements in one message, which only the simple protocol takes: it has no parameters."""
+
+_MISSING: Mapping[type[Any], str] = {
+    WriteRowPlan: "Record to update not found.",
+    UpsertPlan: "Record to update not found.",
+    DeleteRowPlan: "Record to delete does not exist.",
+}
 
 EXECUTORS: Mapping[type[Any], tuple[Work, bool]] = {
     FindPlan: (_find, True),

@@ -13,12 +13,21 @@ import sqlalchemy as sa
 
 from crossfade.errors import (
     ConnectionLostError,
+    CrossfadeError,
     DataError,
     FieldNotFoundError,
     ForeignKeyViolationError,
+    LateWriteError,
     TableNotFoundError,
     UniqueViolationError,
+    WrongAuthorityError,
 )
+
+FENCES: Mapping[str, type[WrongAuthorityError | LateWriteError]] = {
+    "XF001": WrongAuthorityError,
+    "XF002": LateWriteError,
+}
+"""What the fences of a store raise, by SQLSTATE."""
 
 _NOT_SENT = "invalid input for query argument"
 _KEY = re.compile(r"^Key \((?P<columns>.*?)\)=\(", re.DOTALL)
@@ -74,7 +83,7 @@ class Constraints:
         return tuple(part.strip().strip('"') for part in match["columns"].split(",")) if match else ()
 
 
-def translated(error: Exception, constraints: Constraints) -> DataError:
+def translated(error: Exception, constraints: Constraints) -> CrossfadeError:
     """Return the error that a caller gets for what the driver raised."""
     if isinstance(error, OverflowError):
         # Of what is read: asyncpg makes another error of a parameter that it cannot send.
@@ -82,6 +91,8 @@ def translated(error: Exception, constraints: Constraints) -> DataError:
     if isinstance(error, asyncpg.DataError) and str(error).startswith(_NOT_SENT):
         return FieldNotFoundError(f"a value cannot be sent to the database: {str(error).partition(':')[0]}")
     if isinstance(error, asyncpg.PostgresError):
+        if error.sqlstate in FENCES:
+            return FENCES[error.sqlstate](error.message or str(error))
         make = _BY_STATE.get(error.sqlstate or "") or _BY_CLASS.get((error.sqlstate or "")[:2])
         return make(error, constraints) if make else _other(error)
     if isinstance(error, TimeoutError):

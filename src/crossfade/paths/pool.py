@@ -29,6 +29,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from crossfade.errors import ConnectionLostError, StoreUnavailableError
+from crossfade.paths.faults import LOST
 
 _SETTLE_SECONDS = 2.0
 """How long a connection may take to become idle again after an interruption before it is dropped."""
@@ -136,6 +137,19 @@ class ConnectionPool:
         task = asyncio.get_running_loop().create_task(self._settle(held), name="crossfade-settle")
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
+
+    def retire(self, held: Held, error: BaseException) -> bool:
+        """Give back a connection after an error. Return whether a fresh connection may fare better."""
+        driver = held.driver
+        interrupted = isinstance(error, (asyncio.CancelledError, TimeoutError))
+        lost = isinstance(error, LOST) and not interrupted
+        if lost or driver.is_closed():
+            self.drop(held)
+        elif interrupted or driver.is_in_transaction():
+            self.settle(held)
+        else:
+            self.give_back(held)
+        return lost or isinstance(error, asyncpg.InvalidCachedStatementError)
 
     def open(self) -> None:
         """Let takers in; a pool is open until it is closed."""

@@ -12,19 +12,36 @@ tables changed. Otherwise nobody knows whether the server had already done it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from crossfade.dsn import Dsn
-from crossfade.errors import ConnectionLostError, QueryError, StoreUnavailableError
+from crossfade.errors import (
+    ConfigurationError,
+    ConnectionLostError,
+    QueryError,
+    RecordNotFoundError,
+    StoreUnavailableError,
+    TransactionError,
+)
 from crossfade.operation import Operation
-from crossfade.paths.execution import EXECUTORS, Work, fetch
-from crossfade.paths.faults import FAULTS, LOST, Constraints, translated, was_never_done
+from crossfade.paths import ROLE_SETTING, SessionRole
+from crossfade.paths.execution import (
+    BEGIN_AS_FOLLOWER,
+    EXECUTORS,
+    Work,
+    answers_none,
+    as_follower,
+    fetch,
+    write_all,
+)
+from crossfade.paths.faults import FAULTS, Constraints, translated, was_never_done
 from crossfade.paths.pool import ConnectionPool, Held
+from crossfade.paths.sqlalchemy_transaction import SqlAlchemyTransaction
+from crossfade.paths.transaction import NOT_STARTED, check_batch, quoted
 from crossfade.query import Compiler
 from crossfade.query.compiled import ConstantPlan, Statement, Values
 from crossfade.records import Record
@@ -45,6 +62,8 @@ FROM (SELECT pg_advisory_xact_lock(hashtext('crossfade.sequence'), hashtext($1))
 class SqlAlchemyPath:
     """Executes operations on the tables of declarative models.
 
+    The tables of the Prisma side are the same as these, so a path of `side` prisma works on those.
+
     Args:
         schema: what the models mean.
         tables: each model's table, by the model's name in the schema.
@@ -52,6 +71,12 @@ class SqlAlchemyPath:
         store: where; an engine stays its owner's and is not disposed of.
         pool_size: how many connections may be in use; a DSN's `connection_limit` comes first.
         acquire_timeout: seconds to wait for one; a DSN's `pool_timeout` comes first; None waits for ever.
+        side: which side the store belongs to.
+        role: what its sessions tell the fences.
+
+    Raises:
+        ConfigurationError: a model has no table; or the sessions of an engine should be followers, and only whoever
+            made the engine can see to that.
     """
 
     def __init__(
@@ -63,7 +88,13 @@ class SqlAlchemyPath:
         *,
         pool_size: int = 10,
         acquire_timeout: float | None = 10.0,
+        side: Side = Side.SQLALCHEMY,
+        role: SessionRole | Literal["author", "follower"] = SessionRole.AUTHOR,
     ) -> None:
+        follows = SessionRole(role) is SessionRole.FOLLOWER
+        if side is Side.PRISMA:
+            tables = _unqualified(tables)
+        self._side = side
         self._schema = schema
         self._tables = tables
         self._compiler = Compiler(schema, tables, records)
@@ -73,15 +104,29 @@ class SqlAlchemyPath:
             pool_size = store.pool_size() or pool_size
             timeout = store.pool_timeout()
             acquire_timeout = acquire_timeout if timeout is None else (timeout or None)
-            self._engine = _make_engine(store, pool_size)
+            self._engine = _make_engine(store, pool_size, follows=follows)
+        elif follows:
+            raise ConfigurationError(
+                "a path whose sessions are followers opens its connections itself: give it a DSN, not an engine"
+            )
         else:
             self._engine = store
+        # Behind a transaction pooler a session keeps no settings, so there every transaction says who it is.
+        says_each_time = follows and isinstance(store, Dsn) and store.is_pgbouncer
+        self._executors = EXECUTORS
+        self._fetch: Work = fetch
+        self._write_all: Work = write_all
+        self._begin_statement = "BEGIN"
+        if says_each_time:
+            self._executors = {kind: (as_follower(work), reads) for kind, (work, reads) in EXECUTORS.items()}
+            self._fetch, self._write_all = as_follower(fetch), as_follower(write_all)
+            self._begin_statement = BEGIN_AS_FOLLOWER
         self._pool = ConnectionPool(self._engine, size=pool_size, acquire_timeout=acquire_timeout)
 
     @property
     def side(self) -> Side:
         """Which side this is."""
-        return Side.SQLALCHEMY
+        return self._side
 
     @property
     def engine(self) -> AsyncEngine:
@@ -109,8 +154,38 @@ class SqlAlchemyPath:
         plan, values = self._compiler.plan(operation)
         if type(plan) is ConstantPlan:
             return plan.result
-        work, reads = EXECUTORS[type(plan)]
-        return await self._run(work, plan, values, again=reads)
+        work, reads = self._executors[type(plan)]
+        try:
+            return await self._run(work, plan, values, again=reads)
+        except RecordNotFoundError:
+            if answers_none(plan):
+                return None
+            raise
+
+    async def batch(self, operations: Sequence[Operation]) -> None:
+        """Execute several writes together; see `Path.batch`."""
+        check_batch(operations)
+        plans = [self._compiler.plan(operation) for operation in operations]
+        if plans:
+            await self._run(self._write_all, plans, [])
+
+    async def begin(self, *, max_wait: float = 2.0, timeout: float = 5.0) -> SqlAlchemyTransaction:  # noqa: ASYNC109
+        """Start a transaction; see `Path.begin`."""
+        try:
+            async with asyncio.timeout(max_wait):
+                held = await self._begin()
+        except TimeoutError:
+            raise TransactionError(NOT_STARTED) from None
+        return SqlAlchemyTransaction(
+            self._side,
+            self._schema,
+            self._tables,
+            self._compiler,
+            self._constraints,
+            self._pool,
+            held,
+            timeout,
+        )
 
     async def reserve(self, model: str, field: str, count: int) -> list[int]:
         """Take `count` values from the sequence behind an autoincrement field."""
@@ -132,12 +207,28 @@ class SqlAlchemyPath:
         spec = self._schema.model(model)
         if field not in spec.fields:
             raise QueryError(model, field, "no such field")
-        schema = self._tables[model].schema
-        table = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, spec.table) if part)
         statement = Statement(sql, None)
+        table = quoted(self._tables[model].schema, spec.table)
         values = [table, spec.fields[field].column, *numbers]
-        rows: list[Any] = await self._run(fetch, statement, values, again=again)
+        rows: list[Any] = await self._run(self._fetch, statement, values, again=again)
         return rows
+
+    async def _begin(self) -> Held:
+        """Take a connection and open a transaction on it."""
+        pool = self._pool
+        fresh = False
+        while True:
+            held = (None if fresh else pool.take_idle()) or await self._take(fresh=fresh)
+            try:
+                await held.driver.execute(self._begin_statement)
+            except BaseException as error:
+                if pool.retire(held, error) and not fresh:
+                    fresh = True
+                    continue
+                if isinstance(error, FAULTS):
+                    raise translated(error, self._constraints) from error
+                raise
+            return held
 
     async def _run(self, work: Work, plan: Any, values: Values, *, again: bool = False) -> Any:
         """Do `work` on a connection; `again` allows a second try when the first connection breaks."""
@@ -148,7 +239,7 @@ class SqlAlchemyPath:
             try:
                 result = await work(held.driver, plan, values)
             except BaseException as error:
-                lost = self._retire(held, error)
+                lost = pool.retire(held, error)
                 if lost and not fresh and (again or was_never_done(error)):
                     fresh = True
                     continue
@@ -165,22 +256,34 @@ class SqlAlchemyPath:
             # To a call this is the store's refusal, with the code that Prisma has for it.
             raise ConnectionLostError(str(error), code="P1001") from error
 
-    def _retire(self, held: Held, error: BaseException) -> bool:
-        """Give back a connection after an error. Return whether a fresh connection may fare better."""
-        driver = held.driver
-        interrupted = isinstance(error, (asyncio.CancelledError, TimeoutError))
-        lost = isinstance(error, LOST) and not interrupted
-        if lost or driver.is_closed():
-            self._pool.drop(held)
-        elif interrupted or driver.is_in_transaction():
-            self._pool.settle(held)
-        else:
-            self._pool.give_back(held)
-        return lost or isinstance(error, asyncpg.InvalidCachedStatementError)
+
+def _unqualified(tables: Mapping[str, sa.Table]) -> Mapping[str, sa.Table]:
+    """Return the tables, and the enum types of their columns, by their bare names.
+
+    Models may name the schema that they live in; where the legacy store has its tables, only its DSN knows.
+    """
+    if all(table.schema is None for table in tables.values()):
+        return tables
+    metadata = sa.MetaData()
+    copies = {
+        name: table.to_metadata(metadata, schema=None)  # type: ignore[arg-type]  # the default keeps the old one
+        for name, table in tables.items()
+    }
+    for table in copies.values():
+        for column in table.columns:
+            if isinstance(column.type, sa.ARRAY) and isinstance(column.type.item_type, sa.Enum):
+                item: sa.Enum = column.type.item_type.copy()  # type: ignore[no-untyped-call]
+                column.type = sa.ARRAY(item)  # a copied table shares its own
+            kind = column.type.item_type if isinstance(column.type, sa.ARRAY) else column.type
+            if isinstance(kind, sa.Enum):
+                kind.schema = None
+    return copies
 
 
-def _make_engine(dsn: Dsn, pool_size: int) -> AsyncEngine:
+def _make_engine(dsn: Dsn, pool_size: int, *, follows: bool) -> AsyncEngine:
     arguments = dsn.connect_args()
+    if follows and not dsn.is_pgbouncer:
+        arguments["server_settings"][ROLE_SETTING] = str(SessionRole.FOLLOWER)
     arguments.setdefault("statement_cache_size", _STATEMENT_CACHE)
     engine = create_async_engine(
         dsn.sqlalchemy_url(),
