@@ -176,3 +176,8 @@ def is_final(stage: Stage) -> bool:
 def is_forward(current: Stage, wanted: Stage) -> bool:
     """Whether going from `current` to `wanted` leads away from `off`."""
     return position(wanted) > position(current)
+
+
+def last_stage_of(side: Side) -> Stage:
+    """The stage furthest from `off` at which `side` has the write authority."""
+    return [stage for stage in Stage if _SIDES[stage][2] is side][-1]

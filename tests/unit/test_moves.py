@@ -1,192 +1,82 @@
-"""Moving a model: nothing is lost, writers wait and never fail, and every step can be undone."""
+"""What moves are made of, as far as it needs no store: steps, crash points, records, sequences."""
 
-import asyncio
+from __future__ import annotations
 
 import pytest
-from two_sides import AUTHOR, TwoSides
 
-from crossfade.conductor import Conductor
-from crossfade.errors import ConnectionLostError, StageMoveError
-from crossfade.events import StageHeld, StageMoved, StageRequested
-from crossfade.operation import Action, Operation
-from crossfade.stages import Side, Stage
-
-WAY = list(Stage)
+from crossfade.handover import CRASH_POINTS, CrashPoint, Step
+from crossfade.stages import PLANS, Side, Stage, Topology, last_stage_of, moves_authority
+from crossfade.store.objects import Fence
+from crossfade.store.record import Record, effective
+from crossfade.store.sequences import Numbering
 
 
-async def walk(sides: TwoSides, *stages: Stage) -> None:
-    """Move the author step by step; the book goes ahead where it must."""
-    for stage in stages:
-        await sides.repository.move("Author", stage, by="test")
+def test_the_steps_are_these_in_this_order() -> None:
+    """Whoever models the protocol uses the same names."""
+    assert ["announce", "catch_up", "freeze", "drain", "sequences", "open", "close"] == list(Step)
 
 
-@pytest.mark.parametrize("turn", range(1, 5))
-async def test_forward_back_and_forward_again_loses_nothing(turn: int) -> None:
-    """Turning round at each step: what was written anywhere on the way is on both sides in the end."""
-    forward = WAY[1 : turn + 1]
-    async with TwoSides(author=Stage.OFF, book=Stage.OFF) as sides:
-        number = 0
-        for stage in [*forward, *reversed(WAY[:turn]), *forward]:
-            await walk(sides, stage)
-            number += 1
-            await sides.author.create(data={"id": f"a{number}", "email": f"{number}"})
-            await sides.author.update(where={"id": "a1"}, data={"score": {"increment": 1}})
-        await sides.rest()
-
-    assert number == len(sides.rows(Side.PRISMA))
-    assert sides.both_equal()
-    assert {number} == {row["score"] for row in sides.rows(Side.SQLALCHEMY).values() if row["id"] == "a1"}
+def test_every_step_has_a_crash_point_behind_its_commit() -> None:
+    """And they come in the order of the steps."""
+    assert list(Step) == [point for point in CRASH_POINTS if "." not in point]
+    assert list(Step) == list(dict.fromkeys(point.step for point in CRASH_POINTS))
+    assert Step.OPEN is CrashPoint.OPEN_BEGUN.step
 
 
-async def test_complete_is_reversible() -> None:
-    """Keys written at `complete` are kept and brought level before the way back."""
-    async with TwoSides(Stage.LIVE) as sides:
-        await walk(sides, Stage.RAMPDOWN, Stage.COMPLETE)
-        await sides.author.create(data=AUTHOR)
-        await walk(sides, Stage.RAMPDOWN, Stage.LIVE, Stage.SHADOW)
+@pytest.mark.parametrize("stage", Stage)
+def test_a_record_that_rests_has_one_side_that_takes_authors_and_one_that_takes_followers(
+    stage: Stage,
+) -> None:
+    """The authority refuses followers, the follower authors."""
+    record = Record("User", stage)
+    authority = PLANS[Topology.SEPARATE][stage].authority
 
-        assert "a1" == (await sides.author.find_unique(where={"id": "a1"})).id
-        assert sides.repository.plan("Author").reads is Side.PRISMA
-
-
-async def test_the_new_authority_has_everything_before_it_takes_over() -> None:
-    """A follower that is behind is drained, with the writers waiting, not failing."""
-    async with TwoSides(author=Stage.SHADOW) as sides:
-        slow = asyncio.Event()
-
-        async def hold(operation: Operation) -> None:
-            if operation.action is Action.CREATE:
-                await slow.wait()
-
-        sides.sqlalchemy.before = hold
-        await sides.author.create(data=AUTHOR)
-        move = asyncio.create_task(sides.repository.move("Author", Stage.LIVE, by="test"))
-        await asyncio.sleep(0)
-        assert Stage.SHADOW is sides.repository.plan("Author").stage
-        slow.set()
-        await move
-
-        assert "a1" == (await sides.author.find_unique(where={"id": "a1"})).id
+    assert authority is record.authority
+    assert Fence.AUTHORITY is record.fence(authority)
+    assert Fence.FOLLOWER is record.fence(authority.other)
 
 
-async def test_a_writer_that_meets_a_move_waits_and_writes_to_the_new_authority() -> None:
-    """Latency, not an error."""
-    async with TwoSides(author=Stage.SHADOW) as sides:
-        started, release = asyncio.Event(), asyncio.Event()
+def test_a_forced_record_lets_nobody_change_what_is_to_be_listed() -> None:
+    """The legacy store takes authors; the target takes neither."""
+    record = Record("User", last_stage_of(Side.PRISMA), forced=True)
 
-        async def hold_first(operation: Operation) -> None:
-            if operation.action is Action.CREATE and not started.is_set():
-                started.set()
-                await release.wait()
-
-        sides.prisma.before = hold_first
-        first = asyncio.create_task(sides.author.create(data=AUTHOR))
-        await started.wait()
-        move = asyncio.create_task(sides.repository.move("Author", Stage.LIVE, by="test"))
-        while sides.repository._models["Author"].gate is None:
-            await asyncio.sleep(0)
-        second = asyncio.create_task(sides.author.create(data={"id": "a2", "email": "2"}))
-        await asyncio.sleep(0)
-        assert not second.done()
-        release.set()
-        await asyncio.gather(first, move, second)
-        creates = [op for op in sides.sqlalchemy.executed if op.action is Action.CREATE]
-        await sides.rest()
-
-    assert ["a1", "a2"] == [op.arguments["data"]["id"] for op in creates]
-    assert sides.both_equal()
+    assert Fence.AUTHORITY is record.fence(Side.PRISMA)
+    assert Fence.FROZEN is record.fence(Side.SQLALCHEMY)
 
 
-async def test_a_move_that_cannot_be_drained_is_refused_and_writers_go_on() -> None:
-    """The model stays where it was, at once usable."""
-    async with TwoSides(author=Stage.SHADOW, drain_deadline=0.05) as sides:
+def test_the_record_in_force_has_the_highest_epoch() -> None:
+    """A model that only one store speaks of is taken from that one; no answer, no record."""
+    old, new, only = Record("User", epoch=3), Record("User", Stage.LIVE, epoch=4), Record("Item", epoch=1)
 
-        async def fail(_: Operation) -> None:
-            raise ConnectionLostError("gone")
-
-        sides.sqlalchemy.before = fail
-        await sides.author.create(data=AUTHOR)
-        with pytest.raises(StageMoveError, match="its follower has not caught up"):
-            await sides.repository.move("Author", Stage.LIVE, by="test")
-        await sides.author.create(data={"id": "a2", "email": "2"})
-
-        assert Stage.SHADOW is sides.repository.plan("Author").stage
-        assert 2 == len(sides.rows(Side.PRISMA))
+    assert {"User": new, "Item": only} == effective({"User": old, "Item": only}, {"User": new})
+    assert {"User": new, "Item": only} == effective({"User": new}, {"User": old, "Item": only})
+    assert {} == effective()
 
 
-async def test_sequences_are_raised_before_the_new_authority_mints() -> None:
-    """In both directions, and never lowered."""
-    async with TwoSides(author=Stage.SHADOW) as sides:
-        await sides.author.create(data=AUTHOR)
-        for title in "abc":
-            await sides.book.create(data={"title": title, "author_id": "a1"})
-        await sides.repository.move("Book", Stage.LIVE, by="test")
-        created = await sides.book.create(data={"title": "d", "author_id": "a1"})
-        assert 4 == created.id
-        await sides.repository.move("Book", Stage.SHADOW, by="test")
-        created = await sides.book.create(data={"title": "e", "author_id": "a1"})
-
-        assert 5 == created.id
-        await sides.rest()
-    assert sides.both_equal()
+def test_the_last_stage_of_a_side_is_one_move_of_the_authority_away() -> None:
+    """That is where going back by force leads."""
+    assert Stage.SHADOW is last_stage_of(Side.PRISMA)
+    assert Stage.COMPLETE is last_stage_of(Side.SQLALCHEMY)
+    assert moves_authority(last_stage_of(Side.PRISMA), Stage.LIVE)
 
 
-async def test_a_move_is_reported_with_its_pause_and_its_author() -> None:
-    """Who, from where to where, and how long writers waited."""
-    async with TwoSides(author=Stage.SHADOW) as sides:
-        pause = await sides.repository.move("Author", Stage.LIVE, by="ada", reason="cutover")
+@pytest.mark.parametrize(
+    ("mine", "theirs", "behind"),
+    [
+        ((1, False, 1), (1, False, 1), False),  # both fresh
+        ((1, False, 1), (1, True, 1), True),  # the other has given out 1
+        ((1, True, 1), (1, False, 1), False),
+        ((7, True, 1), (7, True, 1), False),
+        ((7, True, 1), (8, True, 1), True),
+        ((8, True, 1), (7, True, 1), False),
+        ((-7, True, -1), (-8, True, -1), True),  # a sequence that counts down
+        ((-8, True, -1), (-7, True, -1), False),
+    ],
+)
+def test_a_sequence_is_behind_when_it_would_repeat_a_number(
+    mine: tuple[int, bool, int], theirs: tuple[int, bool, int], behind: bool
+) -> None:
+    """By what it gives out next, not by what its state says."""
+    one, other = (Numbering("s", last, is_called=called, step=step) for last, called, step in (mine, theirs))
 
-    assert [StageMoved("Author", Stage.SHADOW, Stage.LIVE, pause, "ada", "cutover")] == sides.observer.of(
-        StageMoved
-    )
-    assert pause > 0
-
-
-async def until_stage(sides: TwoSides, model: str, stage: Stage) -> None:
-    """Wait until a model stands at a stage."""
-    async with asyncio.timeout(5):
-        while sides.repository.plan(model).stage is not stage:
-            await asyncio.sleep(0.001)
-
-
-async def test_the_conductor_walks_one_step_at_a_time_in_the_order_that_is_permitted() -> None:
-    """Asked for the far end, both models arrive, parents first."""
-    async with TwoSides() as sides, Conductor(sides.repository, sides.observer, interval=0.001) as conductor:
-        conductor.request("Book", Stage.COMPLETE, by="team")
-        conductor.request("Author", Stage.COMPLETE, by="team")
-        await until_stage(sides, "Book", Stage.COMPLETE)
-        await until_stage(sides, "Author", Stage.COMPLETE)
-
-    moves = sides.observer.of(StageMoved)
-    assert 10 == len(moves)
-    assert "Author" == moves[0].model
-    assert 2 == len(sides.observer.of(StageRequested))
-
-
-async def test_the_conductor_says_once_why_a_model_is_held() -> None:
-    """And goes on trying; the reason is there to be read."""
-    async with TwoSides() as sides, Conductor(sides.repository, sides.observer, interval=0.001) as conductor:
-        conductor.request("Book", Stage.DUALWRITE, by="team")
-        async with asyncio.timeout(5):
-            while not conductor.held():
-                await asyncio.sleep(0.001)
-        await asyncio.sleep(0.02)
-        assert 1 == len(sides.observer.of(StageHeld))
-        assert "move the models it refers to first" in conductor.held()["Book"]
-
-        conductor.request("Author", Stage.DUALWRITE, by="team")
-        await until_stage(sides, "Book", Stage.DUALWRITE)
-        assert {} == conductor.held()
-
-
-async def test_a_flag_toggled_off_walks_all_the_way_back() -> None:
-    """From the far end, through every step."""
-    async with (
-        TwoSides(Stage.COMPLETE) as sides,
-        Conductor(sides.repository, sides.observer, interval=0.001) as c,
-    ):
-        c.request("Author", Stage.OFF, by="team")
-        c.request("Book", Stage.OFF, by="team")
-        await until_stage(sides, "Author", Stage.OFF)
-
-        assert Stage.OFF is sides.repository.plan("Book").stage
+    assert behind is one.is_behind(other)

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from crossfade import __version__
-from crossfade.cli import engine, flip, serve_metrics, status
+from crossfade.cli import drill, engine, finalize, flip, install, rollback, serve_metrics, status
 from crossfade.errors import (
     ConfigurationError,
     CrossfadeError,
@@ -35,8 +35,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("install")(install.install)
+app.command("uninstall")(install.uninstall)
 app.command("status")(status.status)
 app.command("flip")(flip.flip)
+app.command("rollback")(rollback.rollback)
+app.command("finalize")(finalize.finalize)
+app.command("drill")(drill.drill)
 app.command("serve-metrics")(serve_metrics.serve_metrics)
 app.add_typer(engine.app, name="engine")
 for plugin in entry_points(group="crossfade.commands"):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from crossfade.cli.options import DEFAULT_FLAGS, FlagsOption, SchemaOption, models_of_schema
 from crossfade.errors import ConfigurationError, UnknownModelError
 from crossfade.stages import PLANS, FollowerPart, Plan, Side, Stage, Topology, moves_authority, next_step
+
+if TYPE_CHECKING:
+    from crossfade.schema import Schema
 
 _NAMES = {Side.PRISMA: "Prisma", Side.SQLALCHEMY: "SQLAlchemy"}
 
@@ -21,6 +25,15 @@ def flip(
     flags: FlagsOption = DEFAULT_FLAGS,
     schema: SchemaOption = None,
     by: Annotated[str | None, typer.Option(help="Who asks; your user name by default.")] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Follow the record until the model is there, for so long at most; exit code 1 if it is not.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Ask for a stage: write it to the model's flag file. Running processes notice by themselves."""
     from crossfade.flags.files import write_stage
@@ -29,14 +42,34 @@ def flip(
     known = _known_models(schema, flags)
     if model not in known:
         raise UnknownModelError(model, sorted(known))
+    if wait is not None:
+        from crossfade.cli.following import load_models, needed_stores
+
+        models = load_models(schema, flags)
+        needed_stores(models)  # said before anything changes
     before, after = write_stage(flags, model, wanted)
     where = flags / f"{model}.yaml"
     if before is after:
         typer.echo(f"{model}: {where} asks for {after} already; nothing to do.")
-        return
-    typer.echo(f"{model}: {before} → {after}, asked for by {by or _user()} in {where}")
-    for number, (step, text) in enumerate(_steps(before, after), start=1):
-        typer.echo(f"  {number}. {step:<9} {text}")
+    else:
+        typer.echo(f"{model}: {before} → {after}, asked for by {by or _user()} in {where}")
+        for number, (step, text) in enumerate(_steps(before, after), start=1):
+            typer.echo(f"  {number}. {step:<9} {text}")
+    if wait is not None:
+        asyncio.run(_follow(models, model, wanted, wait))
+
+
+async def _follow(models: Schema, model: str, wanted: Stage, seconds: float) -> None:
+    from crossfade.cli.following import needed_stores, standing_on
+
+    async with standing_on(models, needed_stores(models)) as standpoint:
+        # Entries of before the request are of no interest; one that came right after it may be missed, the record not.
+        after = await standpoint.last_entry()
+        why = await standpoint.follow(model, wanted, after=after, seconds=seconds)
+    if why is not None:
+        typer.echo(f"crossfade: {why}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{model} is at {wanted}")
 
 
 def _known_models(schema: Path | None, flags: Path) -> frozenset[str]:

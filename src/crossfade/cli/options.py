@@ -39,10 +39,7 @@ def models_of_schema(schema: Path | None, flags: Path) -> frozenset[str] | None:
     """
     from crossfade.engine.parser import load_schema
 
-    found = schema
-    if found is None:
-        root = flags.resolve().parent
-        found = next((root / place for place in _PLACES if (root / place).is_file()), None)
+    found = find_schema(schema, flags)
     if found is None:
         return None
     try:
@@ -54,6 +51,14 @@ def models_of_schema(schema: Path | None, flags: Path) -> frozenset[str] | None:
     if not names:
         raise ConfigurationError(f"{found} has no models")
     return names
+
+
+def find_schema(schema: Path | None, flags: Path) -> Path | None:
+    """Return the schema that was asked for, or the one that lies beside the flags, or None."""
+    if schema is not None:
+        return schema
+    root = flags.resolve().parent
+    return next((root / place for place in _PLACES if (root / place).is_file()), None)
 
 
 def _announce(line: str) -> None:

@@ -1,12 +1,13 @@
-"""One open database, with the tables of the migration in it: what everything in `store/`, the reconciler and the mover
-work on. Its connections are crossfade's own and are never lent to the application.
+"""One database, with the tables of the migration in it, as crossfade itself uses it.
 
-Every connection reads and writes values in one spelling (UTC, ISO, hex), so that a text means the same in both stores.
-Settings are made at the start of each transaction: that holds behind a transaction pooler as well.
+Everything in `store/`, the reconciler and the mover work on it. Its connections are crossfade's own and are never lent
+to the application. Every transaction reads and writes values in one spelling (UTC, ISO, hex), so that a text means the
+same in both stores; the settings are made at its start, which holds behind a transaction pooler as well.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
@@ -49,8 +50,6 @@ class Store:
         pool_size: how many connections it may use.
     """
 
-    tables: StoredTables
-
     def __init__(
         self, side: Side, dsn: Dsn, schema: Schema, *, home: str = "crossfade", pool_size: int = 4
     ) -> None:
@@ -60,6 +59,19 @@ class Store:
         self.home = home
         self._pool_size = pool_size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._tables: StoredTables | None = None
+        self._opening = asyncio.Lock()
+
+    @property
+    def tables(self) -> StoredTables:
+        """The tables of the migration.
+
+        Raises:
+            StoreUnavailableError: the store has never answered, so nobody knows them.
+        """
+        if self._tables is None:
+            raise StoreUnavailableError(self.where, "it has not been opened yet")
+        return self._tables
 
     @property
     def where(self) -> str:
@@ -76,25 +88,49 @@ class Store:
         return f"{quoted(self.home)}.{quoted(name)}"
 
     async def __aenter__(self) -> Self:
-        """Connect and read the layout of the tables.
+        """Open it; raises what `open` raises."""
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Connect and read the layout of the tables, unless that is done. `transaction` does it by itself.
 
         Raises:
             StoreUnavailableError: the database does not answer.
             InstallError: a table is missing or has no key.
         """
-        await check_reachable(self.dsn, f"the store of {self.side}")
-        arguments = self.dsn.asyncpg_kwargs()
-        arguments["server_settings"] = {"application_name": "crossfade", **arguments["server_settings"]}
-        self._pool = await asyncpg.create_pool(min_size=0, max_size=self._pool_size, **arguments)
-        try:
-            async with self.transaction() as connection:
-                self.tables = await read_tables(connection, self.schema, self.database_schema, self.where)
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
+        async with self._opening:
+            if self._pool is not None:
+                return
+            await check_reachable(self.dsn, f"the store of {self.side}")
+            arguments = self.dsn.asyncpg_kwargs()
+            arguments["server_settings"] = {"application_name": "crossfade", **arguments["server_settings"]}
+            pool = await asyncpg.create_pool(min_size=0, max_size=self._pool_size, **arguments)
+            try:
+                async with pool.acquire() as connection:
+                    self._tables = await read_tables(
+                        connection, self.schema, self.database_schema, self.where
+                    )
+            except BaseException:
+                pool.terminate()
+                raise
+            self._pool = pool
 
-    async def __aexit__(self, *_: object) -> None:
+    async def reread_tables(self) -> None:
+        """Read the layout of the tables again: partitions come and go.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+            InstallError: a table is missing or has no key.
+        """
+        async with self.transaction() as connection:
+            self._tables = await read_tables(connection, self.schema, self.database_schema, self.where)
+
+    async def close(self) -> None:
+        """Close every connection at once."""
         if self._pool is not None:
             pool, self._pool = self._pool, None
             pool.terminate()
@@ -106,17 +142,24 @@ class Store:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        assert self._pool is not None, "the store is not open"
+        if self._pool is None:
+            await self.open()
+        pool = self._pool
+        assert pool is not None
         try:
-            connection = await self._pool.acquire()
+            connection = await pool.acquire()
         except LOST as error:
             raise StoreUnavailableError(self.where, str(error) or type(error).__name__) from error
         try:
             async with connection.transaction():
-                await connection.execute(f"SELECT {_SPELLING}{_role(follower=follower)}")
+                await self.begin(connection, follower=follower)
                 yield connection
         finally:
-            await self._pool.release(connection)
+            await pool.release(connection)
+
+    async def begin(self, connection: Connection, *, follower: bool = False) -> None:
+        """Make the settings of a transaction of this store that has just begun."""
+        await connection.execute(f"SELECT {_SPELLING}{_role(follower=follower)}")
 
     async def listen_connection(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection of its own, for LISTEN or a session's lock; whoever asks closes it.
@@ -124,8 +167,13 @@ class Store:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
+        # The driver complains on stderr of a connection that is given up half-way, so it is made to its end.
+        making = asyncio.ensure_future(asyncpg.connect(**self.dsn.asyncpg_kwargs()))
         try:
-            return await asyncpg.connect(**self.dsn.asyncpg_kwargs())
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(_give_up)
+            raise
         except LOST as error:
             raise StoreUnavailableError(self.where, str(error) or type(error).__name__) from error
 
@@ -157,3 +205,8 @@ class Store:
 
 def _role(*, follower: bool) -> str:
     return f", set_config('{ROLE_SETTING}', '{FOLLOWER if follower else ''}', true)"
+
+
+def _give_up(making: asyncio.Future[asyncpg.Connection[asyncpg.Record]]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        making.result().terminate()

@@ -96,6 +96,14 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+_RELATION = "SELECT oid::int8 AS oid, relkind::text AS kind FROM pg_class WHERE oid = to_regclass($1)"
+_NO_TABLES = {
+    "v": "view",
+    "m": "materialized view",
+    "f": "foreign table",
+    "c": "composite type",
+    "S": "sequence",
+}
 _COLUMNS = """
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, t.typcategory::text AS kind,
        NOT a.attnotnull AS is_nullable, a.attgenerated <> '' AS is_generated
@@ -115,7 +123,7 @@ GROUP BY i.indexrelid, i.indisprimary
 ORDER BY i.indisprimary DESC, i.indexrelid
 """
 _REFERENCES = """
-SELECT c.conname::text AS name, c.confrelid AS target, c.confdeltype::text AS on_delete,
+SELECT c.conname::text AS name, c.confrelid::int8 AS target, c.confdeltype::text AS on_delete,
        (SELECT array_agg(a.attname::text ORDER BY k.place) FROM unnest(c.conkey) WITH ORDINALITY AS k(attnum, place)
         JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum) AS columns,
        (SELECT array_agg(a.attname::text ORDER BY k.place) FROM unnest(c.confkey) WITH ORDINALITY AS k(attnum, place)
@@ -142,20 +150,33 @@ async def read_tables(
         where: what to call the store in an error.
 
     Raises:
-        InstallError: a table is missing, or has neither a primary key nor a unique index over columns that are never
-            null; every such table is listed.
+        InstallError: a table is missing, is no ordinary or partitioned table, or has neither a primary key nor a
+            unique index over columns that are never null; every such table is listed.
     """
+    tables, problems = await inspect_tables(connection, schema, database_schema)
+    if problems:
+        raise InstallError(where, "; ".join(problems))
+    return tables
+
+
+async def inspect_tables(
+    connection: Connection, schema: Schema, database_schema: str
+) -> tuple[StoredTables, list[str]]:
+    """Read the tables that can be worked with, and say of every other one why it cannot."""
     wanted = _wanted(schema)
     oids: dict[str, int] = {}
     problems: list[str] = []
     for model, (_, table) in wanted.items():
-        oid = await connection.fetchval(
-            "SELECT to_regclass($1)::oid", f"{quoted(database_schema)}.{quoted(table)}"
-        )
-        if oid is None:
-            problems.append(f"{model} has no table {quoted(database_schema)}.{quoted(table)}")
+        name = f"{quoted(database_schema)}.{quoted(table)}"
+        row = await connection.fetchrow(_RELATION, name)
+        if row is None:
+            problems.append(f"{model} has no table {name}")
+        elif row["kind"] in _NO_TABLES:
+            problems.append(
+                f"{name} of {model} is a {_NO_TABLES[row['kind']]}, and only tables can be captured"
+            )
         else:
-            oids[model] = oid
+            oids[model] = row["oid"]
     models_by_oid = {oid: model for model, oid in oids.items()}
     found: dict[str, StoredTable] = {}
     for model, oid in oids.items():
@@ -191,9 +212,7 @@ async def read_tables(
                 (row["schema"], row["name"]) for row in await connection.fetch(_PARTITIONS, oid)
             ),
         )
-    if problems:
-        raise InstallError(where, "; ".join(problems))
-    return StoredTables(found)
+    return StoredTables(found), problems
 
 
 def _wanted(schema: Schema) -> dict[str, tuple[str, str]]:

@@ -1,0 +1,138 @@
+"""`crossfade install` and `crossfade uninstall`: capture, fence and record in the two stores."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crossfade.cli.options import DEFAULT_FLAGS, FlagsOption, SchemaOption
+from crossfade.errors import ConfigurationError, InstallError
+from crossfade.stages import Side
+
+if TYPE_CHECKING:
+    from crossfade.schema import Schema
+    from crossfade.store import Store
+    from crossfade.store.install import Done
+
+SideOption = Annotated[
+    Side | None,
+    typer.Option("--side", help="Only the store of this side; both by default.", show_default=False),
+]
+
+
+def install(
+    flags: FlagsOption = DEFAULT_FLAGS,
+    schema: SchemaOption = None,
+    side: SideOption = None,
+    deadline: Annotated[
+        float,
+        typer.Option(min=0.0, help="Seconds to try for the locks of live tables, which are held briefly."),
+    ] = 30.0,
+    by: Annotated[str | None, typer.Option(help="Who does it; your user name by default.")] = None,
+) -> None:
+    """Put capture, fence and record into the stores, or complete them. Tables stay in use meanwhile.
+
+    CROSSFADE_LEGACY_DSN and CROSSFADE_TARGET_DSN name the stores; their roles must own the tables. From then on the
+    target store refuses writes other than crossfade's until a model moves there.
+    """
+    from crossfade.cli.following import load_models, user
+
+    asyncio.run(_install(load_models(schema, flags), side, by or user(), deadline))
+
+
+def uninstall(
+    side: SideOption = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Even though models have left `off`: both stores then take any write."),
+    ] = False,
+    deadline: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to try for the locks of live tables.")
+    ] = 30.0,
+) -> None:
+    """Remove everything that `install` has put into the stores, captured keys and history included."""
+    from crossfade.schema import Schema
+
+    asyncio.run(_uninstall(_stores(Schema({}, {}), side), deadline, force=force))
+
+
+async def _install(schema: Schema, side: Side | None, by: str, deadline: float) -> None:
+    from crossfade.settings import Settings
+    from crossfade.stages import Topology
+    from crossfade.store.install import install as install_in
+    from crossfade.store.install import obstacles
+
+    is_shared = Settings.from_environment().topology is Topology.SHARED
+    stores = _stores(schema, side)
+    try:
+        standing = {store: await obstacles(store, core_only=is_shared) for store in stores.values()}
+        refused = [
+            InstallError(store.where, problem) for store, found in standing.items() for problem in found
+        ]
+        if refused:
+            raise ExceptionGroup("nothing was changed", refused)
+        for store in stores.values():
+            done = await install_in(store, by=by, deadline=deadline, core_only=is_shared)
+            _report(store, done, "complete already; nothing to do")
+    finally:
+        await _close(stores.values())
+
+
+async def _uninstall(stores: Mapping[Side, Store], deadline: float, *, force: bool) -> None:
+    from crossfade.store.install import check_unused
+    from crossfade.store.install import uninstall as uninstall_from
+
+    try:
+        for store in stores.values():
+            if not force:
+                await check_unused(store)
+        for store in stores.values():
+            _report(
+                store, await uninstall_from(store, force=force, deadline=deadline), "nothing was installed"
+            )
+    finally:
+        await _close(stores.values())
+
+
+def _stores(schema: Schema, wanted: Side | None) -> dict[Side, Store]:
+    from crossfade.settings import Settings
+    from crossfade.stages import Topology
+    from crossfade.store import Store
+    from crossfade.store.homes import HOME, homes_of
+
+    settings = Settings.from_environment()
+    legacy, target = settings.legacy_dsn, settings.target_dsn
+    if settings.topology is Topology.SHARED:
+        if legacy is None:
+            raise ConfigurationError("set CROSSFADE_LEGACY_DSN to the store that both sides share")
+        if wanted is Side.SQLALCHEMY:
+            raise ConfigurationError("CROSSFADE_TOPOLOGY=shared has one store: leave --side out")
+        return {Side.PRISMA: Store(Side.PRISMA, legacy, schema, home=HOME)}
+    if legacy is None or target is None:
+        raise ConfigurationError("set CROSSFADE_LEGACY_DSN and CROSSFADE_TARGET_DSN to the two stores")
+    homes = homes_of(legacy, target)
+    return {
+        side: Store(side, dsn, schema, home=homes[side])
+        for side, dsn in ((Side.PRISMA, legacy), (Side.SQLALCHEMY, target))
+        if wanted in (None, side)
+    }
+
+
+def _report(store: Store, done: Iterable[Done], nothing: str) -> None:
+    typer.echo(f"{store.side} at {store.where}, schema {store.home}")
+    lines = [
+        (entry.model or entry.table or "beside", "; ".join(entry.steps)) for entry in done if entry.steps
+    ]
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, steps in lines:
+        typer.echo(f"  {name:<{width}}  {steps}")
+    if not lines:
+        typer.echo(f"  {nothing}")
+
+
+async def _close(stores: Iterable[Store]) -> None:
+    for store in stores:
+        await store.close()
