@@ -1,7 +1,9 @@
 """Alembic's environment for the new store; pyproject's `[tool.alembic]` points here.
 
 The database is, in this order: the connection or the `Dsn` in `config.attributes` (a program that migrates), or
-`CROSSFADE_TARGET_DSN` (a person at a shell). `alembic upgrade head --sql` prints SQL and needs none of them.
+`CROSSFADE_TARGET_DSN` (a person at a shell). `alembic upgrade marketplace@head --sql` prints SQL and needs none.
+
+There are two branches: `marketplace` makes the tables; `crossfade`, which comes with crossfade, its objects on them.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection, TypeDecorator
 
 from crossfade.dsn import Dsn
+from crossfade.engine.parser import load_schema
+from crossfade.store.branch import ATTRIBUTE, BranchOptions
 from marketplace.db import create_engine, target_dsn
 from marketplace.models import metadata
+from marketplace.setup import SCHEMA_FILE
 
 # Tables of other owners that may lie in the same schema.
 _FOREIGN = frozenset({"_prisma_migrations"})
@@ -66,6 +71,7 @@ async def run_at(dsn: Dsn) -> None:
 
 
 attributes = context.config.attributes
+attributes.setdefault(ATTRIBUTE, BranchOptions(schema=lambda: load_schema(SCHEMA_FILE)))
 if context.is_offline_mode():
     configure(dialect_name="postgresql", literal_binds=True)
 elif "connection" in attributes:

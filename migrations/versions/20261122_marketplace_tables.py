@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 
 revision: str = "8757b158bc50"
 down_revision: str | Sequence[str] | None = None
-branch_labels: str | Sequence[str] | None = None
+branch_labels: str | Sequence[str] | None = ("marketplace",)
 depends_on: str | Sequence[str] | None = None
 
 user_role = postgresql.ENUM("BUYER", "SELLER", "SUPPORT", "ADMIN", name="UserRole", create_type=False)

@@ -12,13 +12,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Awaitable, Callable
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 from crossfade import errors
 from crossfade.errors import DataError
 from crossfade.operation import Operation
 
 Execute = Callable[[Operation], Awaitable[Any]]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class ErrorDialect:
@@ -54,12 +56,12 @@ class ErrorDialect:
         translated.__dict__.update(data={"user_facing_error": answer}, table=error.meta.get("table"))
         return translated
 
-    def guard(self, execute: Execute) -> Execute:
-        """Return `execute` with its errors translated."""
+    def guard(self, call: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        """Return `call` with its errors translated."""
 
-        async def guarded(operation: Operation) -> Any:
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
             try:
-                return await execute(operation)
+                return await call(*args, **kwargs)
             except DataError as error:
                 raise self.translate(error) from error.__cause__
 

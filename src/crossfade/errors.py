@@ -106,6 +106,33 @@ class InstallError(OperatorError):
         super().__init__(f"the store at {where}: {problem}")
 
 
+class LockedOutError(InstallError):
+    """A table stayed locked by others for the whole deadline. The step was not done; it can be tried again."""
+
+    def __init__(self, where: str, table: str | None, holders: Sequence[str], deadline: float) -> None:
+        self.table = table
+        self.holders = tuple(holders)
+        self.deadline = deadline
+        by = f" by {', '.join(holders)}" if holders else ""
+        super().__init__(
+            where,
+            f"{table or 'what had to be changed'} stayed locked for {deadline:g} s{by};"
+            " let it finish or end it, then run this again",
+        )
+
+
+class UnsettledError(OperatorError):
+    """Captured keys cannot be brought level, so the authority cannot be handed over; the problems are SQLSTATEs."""
+
+    def __init__(self, models: Sequence[str], problems: Sequence[str]) -> None:
+        self.models = tuple(models)
+        self.problems = tuple(problems)
+        super().__init__(
+            f"rows of {', '.join(models)} cannot be brought level: {'; '.join(problems)};"
+            " look at crossfade.change for their keys and correct them in either store"
+        )
+
+
 # --- the caller must act -----------------------------------------------------------------------------------
 
 

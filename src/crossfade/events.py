@@ -102,10 +102,23 @@ class ShadowDropped(NamedTuple):
 
 
 class RowReconciled(NamedTuple):
-    """A touched key was verified: `equal`, `copied`, `deleted`, or `failed`."""
+    """Touched keys were verified: `equal`, `copied`, `deleted`, or `failed`; `rows` of them with the same outcome."""
 
     model: str
     outcome: str
+    rows: int = 1
+
+
+class ConflictSettled(NamedTuple):
+    """A lost race between two authorities was recorded and settled; kind and policy are of closed sets.
+
+    `child-of-deleted-parent` is settled by `cascade`, `restricted-parent` by `parent-returns` or, where its unique
+    values were taken meanwhile, by `parent-returns-renamed`. `model` is the one whose row was deleted or returned.
+    """
+
+    model: str
+    kind: str
+    policy: str
 
 
 class BreakerMoved(NamedTuple):
@@ -131,6 +144,27 @@ class StageMoved(NamedTuple):
     pause: float
     by: str
     reason: str
+
+
+class AuthorityMissed(NamedTuple):
+    """A write reached a side that had lost the authority, was refused, and waits for the record that says where to."""
+
+    model: str
+
+
+class StaleRead(NamedTuple):
+    """A read of several models was answered by a side to which some of them may not have been carried over yet."""
+
+    model: str
+    action: Action
+
+
+class CaptureLagged(NamedTuple):
+    """How much is captured and not verified yet: how many keys of a model, and how old the oldest is, in seconds."""
+
+    model: str
+    keys: int
+    oldest: float
 
 
 class StageRequested(NamedTuple):
@@ -171,9 +205,13 @@ Event: TypeAlias = (
     | FollowDropped
     | ShadowDropped
     | RowReconciled
+    | ConflictSettled
     | BreakerMoved
     | SideUnavailable
     | StageMoved
+    | AuthorityMissed
+    | StaleRead
+    | CaptureLagged
     | StageRequested
     | StageHeld
     | FlagRejected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from crossfade.operation import Action, Operation
 from crossfade.schema import ModelSpec
@@ -21,23 +22,29 @@ def key_of(spec: ModelSpec, row: Any) -> Key:
     return Key(spec.name, tuple((name, getattr(row, name)) for name in spec.primary_key))
 
 
+def text_of_key(spec: ModelSpec, row: Any) -> tuple[str, ...] | None:
+    """Return the primary key of a record as the stores' capture notes it, or None where Python cannot tell."""
+    return _texts([getattr(row, name) for name in spec.primary_key])
+
+
+def text_of(key: Key) -> tuple[str, ...] | None:
+    """Return a key as the stores' capture notes it, or None where Python cannot tell."""
+    return _texts([value for _, value in key.items])
+
+
+def _texts(values: list[Any]) -> tuple[str, ...] | None:
+    # How a time or a decimal is spelled depends on the type of its column.
+    if all(isinstance(value, (str, int, UUID)) and not isinstance(value, bool) for value in values):
+        return tuple(map(str, values))
+    return None
+
+
 def key_from_values(spec: ModelSpec, values: Mapping[str, Any]) -> Key | None:
     """Return the primary key that `values` holds, or None where a part of it is missing."""
     try:
         return Key(spec.name, tuple((name, values[name]) for name in spec.primary_key))
     except KeyError:
         return None
-
-
-def unique_keys(spec: ModelSpec, values: Mapping[str, Any]) -> list[Key]:
-    """Return the unique keys that `values` holds in full: the primary key alone, if it is among them."""
-    primary = key_from_values(spec, values)
-    if primary is not None:
-        return [primary]
-    complete = [
-        fields for fields in spec.uniques.values() if all(values.get(name) is not None for name in fields)
-    ]
-    return [Key(spec.name, tuple((name, values[name]) for name in fields)) for fields in complete]
 
 
 def key_from_where(spec: ModelSpec, where: Mapping[str, Any] | None) -> Key | None:
@@ -52,11 +59,6 @@ def key_from_where(spec: ModelSpec, where: Mapping[str, Any] | None) -> Key | No
         elif fields == (name,):
             return Key(spec.name, ((name, value),))
     return None
-
-
-def is_primary(spec: ModelSpec, key: Key) -> bool:
-    """Whether `key` is made of the primary key's fields."""
-    return tuple(name for name, _ in key.items) == spec.primary_key
 
 
 def where_of(spec: ModelSpec, key: Key) -> dict[str, Any]:
@@ -83,34 +85,6 @@ def parent_keys(spec: ModelSpec, data: Mapping[str, Any]) -> list[Key]:
     return keys
 
 
-def keys_named(spec: ModelSpec, operation: Operation) -> list[Key]:
-    """The keys that a single-row write names in its arguments, wherever it names them.
-
-    A row whose only key the database mints, in a write of unknown outcome, cannot be named by anybody but the store.
-    """
-    data = operation.arguments.get("data") or {}
-    named = key_from_where(spec, operation.arguments.get("where"))
-    keys = [] if named is None else [named]
-    match operation.action:
-        case Action.CREATE:
-            keys += unique_keys(spec, data)
-        case Action.UPSERT:
-            keys += unique_keys(spec, data["create"])
-        case Action.UPDATE:
-            keys += unique_keys(spec, {name: v for name, v in data.items() if not isinstance(v, Mapping)})
-        case _:
-            pass
-    return keys
-
-
-def primary_key_named(spec: ModelSpec, operation: Operation) -> Key | None:
-    """The primary key of the one row that a write can touch, if its arguments name it."""
-    if operation.action is Action.CREATE:
-        return key_from_values(spec, operation.arguments.get("data") or {})
-    key = key_from_where(spec, operation.arguments.get("where"))
-    return key if key is not None and is_primary(spec, key) else None
-
-
 def keys_written(spec: ModelSpec, operation: Operation, row: Any) -> tuple[Key, ...]:
     """The primary keys that a single-row write touched: the row's own, and the one it had before."""
     if row is None:
@@ -121,3 +95,23 @@ def keys_written(spec: ModelSpec, operation: Operation, row: Any) -> tuple[Key, 
         if named is not None and named != key and {n for n, _ in named.items} == set(spec.primary_key):
             return (key, named)
     return (key,)
+
+
+def rows_referred(spec: ModelSpec, operation: Operation) -> list[tuple[str, Key | None]]:
+    """The rows of other models that a write refers to by foreign keys or `connect`; None for a key of unknown form."""
+    found: list[tuple[str, Key | None]] = []
+    data = operation.arguments.get("data")
+    rows = data if isinstance(data, (list, tuple)) else [data]
+    if operation.action is Action.UPSERT and isinstance(data, Mapping):
+        rows = [data.get("create"), data.get("update")]
+    for row in rows:
+        if not isinstance(row, Mapping):
+            continue
+        found += [(key.model, key) for key in parent_keys(spec, row)]
+        for name, relation in spec.relations.items():
+            choice = row.get(name)
+            if isinstance(choice, Mapping) and isinstance(choice.get("connect"), Mapping):
+                parts = tuple(choice["connect"].items())
+                known = len(parts) == 1 and not isinstance(parts[0][1], Mapping)
+                found.append((relation.model, Key(relation.model, parts) if known else None))
+    return found

@@ -20,7 +20,10 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 from crossfade.errors import ConfigurationError
 from crossfade.events import (
+    AuthorityMissed,
     BreakerMoved,
+    CaptureLagged,
+    ConflictSettled,
     Difference,
     Event,
     FlagRejected,
@@ -35,6 +38,7 @@ from crossfade.events import (
     StageHeld,
     StageMoved,
     StageRequested,
+    StaleRead,
     Verdict,
     WriteCompared,
 )
@@ -139,11 +143,16 @@ class StructlogObserver:
                 self._warn("follow.dropped", **event._asdict())
             case ShadowDropped():
                 self._warn("shadow.dropped", **event._asdict())
-            case RowReconciled(_, outcome):
+            case RowReconciled(_, outcome, _):
                 if outcome == "failed":
                     self._warn("row.reconciled", **event._asdict())
                 elif self._debug:
                     self._log.debug("row.reconciled", **event._asdict())
+            case ConflictSettled():
+                self._warn("conflict.settled", **event._asdict())
+            case AuthorityMissed() | StaleRead() | CaptureLagged():
+                if self._debug:
+                    self._log.debug(_NAMES[type(event)], **event._asdict())
             case BreakerMoved():
                 self._log.warning("breaker.moved", **event._asdict())
             case SideUnavailable():
@@ -192,6 +201,13 @@ class StructlogObserver:
         for (name, fields), count in repeats.items():
             if count:
                 self._log.warning(name, **dict(fields), repeated=count)
+
+
+_NAMES = {
+    AuthorityMissed: "authority.missed",
+    StaleRead: "read.stale",
+    CaptureLagged: "capture.lagged",
+}
 
 
 def _words(differences: tuple[Difference, ...]) -> tuple[str, ...]:

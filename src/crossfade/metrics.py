@@ -32,7 +32,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from crossfade import errors
 from crossfade.errors import ConfigurationError
 from crossfade.events import (
+    AuthorityMissed,
     BreakerMoved,
+    CaptureLagged,
+    ConflictSettled,
     Event,
     FlagRejected,
     FollowDropped,
@@ -46,6 +49,7 @@ from crossfade.events import (
     StageHeld,
     StageMoved,
     StageRequested,
+    StaleRead,
     Verdict,
     WriteCompared,
 )
@@ -119,8 +123,19 @@ class PrometheusObserver:
                 metrics.follow_drops.labels(model, action, self._word("follow", reason)).inc()
             case ShadowDropped(model, action, reason):
                 metrics.shadow_drops.labels(model, action, self._word("shadow", reason)).inc()
-            case RowReconciled(model, outcome):
-                metrics.reconciled_rows.labels(model, self._word("outcome", outcome)).inc()
+            case RowReconciled(model, outcome, rows):
+                metrics.reconciled_rows.labels(model, self._word("outcome", outcome)).inc(rows)
+            case ConflictSettled(model, kind, policy):
+                metrics.conflicts.labels(
+                    model, self._word("conflict", kind), self._word("policy", policy)
+                ).inc()
+            case AuthorityMissed(model):
+                metrics.authority_misses.labels(model).inc()
+            case StaleRead(model, action):
+                metrics.stale_reads.labels(model, action).inc()
+            case CaptureLagged(model, keys, oldest):
+                metrics.captured_keys.labels(model).set(keys)
+                metrics.capture_lag.labels(model).set(oldest)
             case BreakerMoved(side, state):
                 for known in _BREAKER_STATES:
                     metrics.breaker_state.labels(side, known).set(known == state.replace("-", "_"))
@@ -156,14 +171,6 @@ class PrometheusObserver:
     def watch_queue(self, role: Role, length: Callable[[], float]) -> None:
         """Have every scrape ask `length` how many operations wait for `role`. Called on another thread."""
         self._metrics.queue_length.labels(role).set_function(length)
-
-    def watch_dirty_keys(self, count: Callable[[], float]) -> None:
-        """Have every scrape ask `count` how many touched keys are not verified yet. Called on another thread."""
-        # Made only here: a process that does not know the number must not report 0.
-        gauge = Gauge(
-            "crossfade_dirty_keys", "Touched keys that are not verified yet.", registry=self.registry
-        )
-        gauge.set_function(count)
 
     def _new_time(self, event: OperationFinished) -> Callable[[float], None]:
         if event.model not in self._models:
@@ -261,6 +268,21 @@ class _Metrics:
             "stage_holds_total", "Moves that were asked for and refused.", "model", "wanted"
         )
         self.reconciled_rows = counter("reconciled_rows_total", "Touched keys verified.", "model", "outcome")
+        self.captured_keys = gauge("captured_keys", "Captured keys that are not verified yet.", "model")
+        self.capture_lag = gauge("capture_lag_seconds", "Age of the oldest captured key.", "model")
+        self.authority_misses = counter(
+            "authority_misses_total", "Writes that a store refused and that were made again.", "model"
+        )
+        self.conflicts = counter(
+            "conflicts_total",
+            "Writes of two authorities that contradict each other.",
+            "model",
+            "kind",
+            "policy",
+        )
+        self.stale_reads = counter(
+            "stale_reads_total", "Reads of several models while one of them was not level.", "model", "action"
+        )
         self.flag_rejections = counter(
             "flag_rejections_total", "Flag sources that could not be used.", "model"
         )

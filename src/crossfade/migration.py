@@ -1,36 +1,64 @@
-"""One running migration: flags, repository and conductor, opened and closed together.
+"""One running migration: flags, record, reconciler, conductor and repository, opened and closed together.
 
 This is the composition root that an application uses::
 
-    async with Migration(schema, {Side.PRISMA: ..., Side.SQLALCHEMY: ...}, FileFlags(...)) as migration:
+    stores = {Side.PRISMA: Store(Side.PRISMA, ...), Side.SQLALCHEMY: Store(Side.SQLALCHEMY, ...)}
+    async with Migration(schema, paths, FileFlags(...), stores=stores, followers=...) as migration:
         db = DatabaseClient(migration.repository)
 
-At the start every model stands where its flag says. From then on a flag that changes is a request, and the conductor
-walks the model there one step at a time.
+Flags are requests. Where a model stands is what the record in the stores says; nothing is served before it has been
+read, and from then on this process follows it. One process at a time, whichever is the leader, walks the models
+towards their requests; every process helps to keep the stores level.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Self
 
 from crossfade.conductor import Conductor
-from crossfade.events import NullObserver, Observer
+from crossfade.errors import StoreUnavailableError
+from crossfade.events import CaptureLagged, NullObserver, Observer
 from crossfade.flags import Flag, FlagProvider
+from crossfade.moving import Mover, MoveSettings
 from crossfade.operation import Pinner
 from crossfade.paths import Path
+from crossfade.planner import Planner
+from crossfade.reconcile import Reconciler, ReconcileSettings
 from crossfade.repository import Repository, RepositorySettings
 from crossfade.schema import Schema
-from crossfade.stages import Side
+from crossfade.stages import Side, has_begun
+from crossfade.store import Store
+from crossfade.store.record import Record, RecordView
+
+_LAG_INTERVAL = 1.0
 
 
 class Migration:
-    """Wires the parts. `repository` and `conductor` exist while it is open."""
+    """Wires the parts. What it is given is opened and closed with it.
+
+    Args:
+        schema: the models.
+        paths: how each side is asked in the application's name.
+        flags: where requests come from.
+        stores: the databases behind the sides, with crossfade's objects installed.
+        followers: how each side is written to as a follower.
+        observer: who hears what happened.
+        settings: bounds of the repository.
+        reconciling: bounds of the reconciler.
+        moves: bounds of moves.
+        pinner: what fills in ids and times.
+        conduct: whether this process may become the leader.
+        reconcile: whether this process verifies captured keys in the background.
+    """
 
     repository: Repository
     conductor: Conductor
+    reconciler: Reconciler
+    mover: Mover
+    view: RecordView
 
     def __init__(
         self,
@@ -38,49 +66,127 @@ class Migration:
         paths: Mapping[Side, Path],
         flags: FlagProvider,
         *,
+        stores: Mapping[Side, Store],
+        followers: Mapping[Side, Path] | None = None,
         observer: Observer | None = None,
         settings: RepositorySettings | None = None,
+        reconciling: ReconcileSettings | None = None,
+        moves: MoveSettings | None = None,
         pinner: Pinner | None = None,
+        conduct: bool = True,
+        reconcile: bool = True,
     ) -> None:
         self._schema = schema
         self._paths = paths
         self._flags = flags
+        self._stores = stores
+        self._followers = followers
         self._observer = observer or NullObserver()
         self._settings = settings
+        self._reconciling = reconciling
+        self._moves = moves
         self._pinner = pinner
+        self._conduct = conduct
+        self._reconcile = reconcile
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._flags)
             changes = self._flags.changes()  # before the first look, so that no change falls in between
-            flags = self._flags.current()
-            known = {name: flag for name, flag in flags.items() if name in self._schema.models}
-            self.repository = await stack.enter_async_context(
-                Repository(
-                    self._schema,
-                    self._paths,
-                    stages={name: flag.stage for name, flag in known.items()},
-                    observer=self._observer,
-                    settings=self._settings,
-                    pinner=self._pinner,
-                )
+            flags = {
+                name: flag for name, flag in self._flags.current().items() if name in self._schema.models
+            }
+            await self._open_stores(stack)
+            self.view = await stack.enter_async_context(RecordView(self._stores))
+            self.reconciler = Reconciler(
+                self._stores, self._authority, self._observer, self._reconciling, stale=self.view.refresh
             )
-            for name, flag in known.items():
+            self.repository = Repository(
+                self._schema,
+                self._paths,
+                followers=self._followers,
+                stages={
+                    name: record.stage
+                    for name, record in self.view.records.items()
+                    if name in self._schema.models
+                },
+                settler=self.reconciler,
+                records=self.view,
+                observer=self._observer,
+                settings=self._settings,
+                pinner=self._pinner,
+            )
+            self.view.on_change(self._place)
+            for record in self.view.records.values():
+                self._place(record)
+            await stack.enter_async_context(self.repository)
+            for name, flag in flags.items():
                 self.repository.sample(name, flag.sample)
-            self.conductor = await stack.enter_async_context(Conductor(self.repository, self._observer))
-            task = asyncio.create_task(self._follow_flags(changes), name="flags")
-            stack.push_async_callback(_stop, task)
+            self.reconciler.start(background=self._reconcile)
+            stack.push_async_callback(self.reconciler.close)
+            self.mover = Mover(self._stores, self.reconciler, self._schema, self._observer, self._moves)
+            self.conductor = Conductor(
+                self.mover, self.view, Planner(self._schema), self._observer, self._stores, lead=self._conduct
+            )
+            await stack.enter_async_context(self.conductor)
+            for flag in flags.values():
+                self._request(flag)
+            for task in (
+                asyncio.create_task(self._follow_flags(changes), name="flags"),
+                asyncio.create_task(self._watch_lag(), name="capture-lag"),
+            ):
+                stack.push_async_callback(_stop, task)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    async def _open_stores(self, stack: AsyncExitStack) -> None:
+        """Open the stores and make sure that they are installed; one that is away is opened when it is back."""
+        refusals = []
+        for store in self._stores.values():
+            stack.push_async_callback(store.close)
+            try:
+                await store.open()
+                await store.check_installed()
+            except StoreUnavailableError as refusal:
+                refusals.append(refusal)
+        if len(refusals) == len(self._stores):
+            raise refusals[0]
+
+    def _authority(self, model: str) -> Side | None:
+        """Which side wins over a captured key of `model` now; None while its keys are to be left alone."""
+        record = self.view.records.get(model)
+        if record is None or record.final or record.forced or not has_begun(record.stage):
+            return None
+        return self.repository.plan(model).authority
+
+    def _place(self, record: Record) -> None:
+        if record.model in self._schema.models:
+            self.repository.place(record.model, record.stage, record.epoch)
+
+    def _request(self, flag: Flag) -> None:
+        self.conductor.request(flag.model, flag.stage, by=flag.owner or "flag", cohort=flag.cohort)
+
     async def _follow_flags(self, changes: AsyncIterator[Flag]) -> None:
         async for flag in changes:
             self.repository.sample(flag.model, flag.sample)
-            self.conductor.request(flag.model, flag.stage, by=flag.owner or "flag")
+            self._request(flag)
+
+    async def _watch_lag(self) -> None:
+        """Tell, each second, how much is captured and not verified yet."""
+        begun: list[str] = []
+        while True:
+            with suppress(StoreUnavailableError):
+                begun = [name for name in self._schema.models if self._authority(name) is not None]
+                lags = await self.reconciler.pending(begun)
+                self.repository.note_lagging(frozenset(name for name, lag in lags.items() if lag.keys))
+                for name in begun:
+                    keys, oldest = lags.get(name, (0, 0.0))
+                    self._observer.observe(CaptureLagged(name, keys, oldest))
+            await asyncio.sleep(_LAG_INTERVAL)
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

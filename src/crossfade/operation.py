@@ -134,6 +134,37 @@ def nested_writes(spec: ModelSpec, operation: Operation) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in reached if name not in links))
 
 
+def models_written(schema: Schema, operation: Operation) -> tuple[str, ...]:
+    """Return every model that a write names rows of, its own first; more than one only with nested writes."""
+    spec = schema.models[operation.model]
+    nested = nested_writes(spec, operation)
+    if not nested:
+        return (operation.model,)
+    written: dict[str, None] = {operation.model: None}
+    for data in _all_data(operation):
+        for name in nested:
+            if name in data:
+                _walk_nested(schema, spec.relations[name].model, data[name], written)
+    return tuple(written)
+
+
+def _walk_nested(schema: Schema, model: str, value: Any, written: dict[str, None]) -> None:
+    """Note `model`, and every model that the rows given for it name rows of in turn."""
+    written[model] = None
+    relations = schema.models[model].relations
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, (list, tuple)):
+            waiting += part
+        elif isinstance(part, Mapping):
+            for name, inner in part.items():
+                if name in relations:
+                    _walk_nested(schema, relations[name].model, inner, written)
+                elif isinstance(inner, (Mapping, list, tuple)):
+                    waiting.append(inner)
+
+
 def _all_data(operation: Operation) -> list[Mapping[str, Any]]:
     data = operation.arguments.get("data")
     match operation.action:

@@ -1,47 +1,56 @@
 """One operation, from the call to the answer: resolve the plan, pin, execute on the authority, follow, compare.
 
 What the caller waits for is the authority, and nothing else. Whatever concerns the other side is queued (`follow`,
-`shadow`) or noted (`capture`), and cannot raise into the call. There are two exceptions, both asked for:
-`follow="await"`, and models that *straddle*: while a neighbour's writes belong to the other side, a parent must be on
-both sides before its child can be created on either, so the follower is awaited then, within `follow_deadline`.
+`shadow`) or left to the stores' own capture and the reconciler, and cannot raise into the call. There are two
+exceptions: `follow="await"`, which is asked for, and models that *straddle*: while a neighbour's writes belong to the
+other side, a parent must be on both sides before its child can be created on either, so the follower is awaited then,
+within `follow_deadline`.
 
-A move of the authority is the only time a writer waits: `move` closes the model's gate, lets the writes under way
-finish, drains the follower, raises sequences, swaps the plan and opens the gate. The pause is measured.
+The repository does not move anybody. It follows the record: `place` says where a model stands now. A process whose
+view is old is put right by the stores: a write to a side that has lost the authority is refused, with
+`WrongAuthorityError`, and is made again on the right side as soon as a newer record is known, so that a move costs a
+writer time and never an error. A follower's write that comes too late is refused as well, dropped and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import monotonic, perf_counter
-from typing import Any, Literal, Self
+from time import monotonic
+from typing import Any, Literal, Protocol, Self, TypeVar
 
-from crossfade.breaker import FAILURES, OUTAGES, Breaker
-from crossfade.capture import Capture
-from crossfade.errors import CrossfadeError, StageMoveError, UnsupportedQueryError
-from crossfade.events import NullObserver, Observer, Role, SideUnavailable, StageMoved
+from crossfade.breaker import OUTAGES, Breaker
+from crossfade.connections import Connections
+from crossfade.errors import (
+    CrossfadeError,
+    ForeignKeyViolationError,
+    RecordNotFoundError,
+    WrongAuthorityError,
+)
+from crossfade.events import AuthorityMissed, NullObserver, Observer, Role, StaleRead
 from crossfade.follow import FollowQueue
 from crossfade.follower import AcceptedWrite, Follower
-from crossfade.keys import (
-    Key,
-    is_primary,
-    key_from_values,
-    key_of,
-    keys_named,
-    keys_written,
-    primary_key_named,
+from crossfade.keys import Key, keys_written, rows_referred, text_of
+from crossfade.operation import (
+    MANY_WRITES,
+    READS,
+    Action,
+    Operation,
+    Pinner,
+    models_touched,
+    models_written,
 )
-from crossfade.operation import MANY_WRITES, READS, Action, Operation, Pinner, models_touched, nested_writes
 from crossfade.paths import Path
-from crossfade.planner import Planner
-from crossfade.reconcile import Reconciler, ReconcileSettings
 from crossfade.schema import ModelSpec, Schema
+from crossfade.settler import NothingToSettle, Settler
 from crossfade.shadow import ShadowReader, ShadowSettings
 from crossfade.side import Sides, ask
-from crossfade.stages import PLANS, FollowerPart, Plan, Side, Stage, Topology, has_begun, moves_authority
-from crossfade.standing import Standing
+from crossfade.stages import PLANS, FollowerPart, Plan, Side, Stage, Topology, has_begun
+from crossfade.standing import Standing, Standings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +62,57 @@ class RepositorySettings:
     follow_deadline: float = 5.0
     follow_workers: int = 8
     follow_limit: int = 10_000
-    capture_at_off: bool = False
-    """Whether keys written at `off` are kept and brought level, too, for who has copied the rows already."""
-    drain_deadline: float = 10.0
-    """How long a move may wait for a follower to catch up, while writers go on."""
-    pause_deadline: float = 2.0
-    """How long writers may wait in a move before it is given up."""
+    move_deadline: float = 5.0
+    """How long a write may wait, while the authority is handed over, before its caller hears of it."""
     connect_interval: float = 1.0
     """How often a side that no caller depends on is tried again when it does not answer at the start."""
     shadow: ShadowSettings = field(default_factory=ShadowSettings)
-    reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
+
+
+class Records(Protocol):
+    """Knows the record that is in force, newer than this process may have heard of."""
+
+    async def newer_than(self, model: str, epoch: int, seconds: float) -> object:
+        """Return when a record of `model` newer than `epoch` has been placed.
+
+        Raises:
+            TimeoutError: none came within `seconds`.
+        """
+
+
+class NoRecords:
+    """Where every model stays where it was placed."""
+
+    async def newer_than(self, _model: str, _epoch: int, _seconds: float) -> object:
+        """None will come."""
+        raise TimeoutError
 
 
 class Repository:
-    """Executes operations on two sides, by the stage of each model. Open it with `async with`."""
+    """Executes operations on two sides, by the stage of each model. Open it with `async with`.
+
+    Args:
+        schema: the models.
+        paths: how each side is asked in the application's name.
+        followers: how each side is written to as a follower; the same paths by default, for stores without a fence.
+        stages: where models stand until a record says otherwise.
+        settler: who keeps the stores level.
+        records: who knows the record that is in force.
+        observer: who hears what happened.
+        settings: bounds.
+        pinner: what fills in ids and times.
+        chance: a random number from 0 to 1, for sampling.
+    """
 
     def __init__(
         self,
         schema: Schema,
         paths: Mapping[Side, Path],
         *,
+        followers: Mapping[Side, Path] | None = None,
         stages: Mapping[str, Stage] | None = None,
+        settler: Settler | None = None,
+        records: Records | None = None,
         observer: Observer | None = None,
         settings: RepositorySettings | None = None,
         pinner: Pinner | None = None,
@@ -82,77 +121,46 @@ class Repository:
         self.schema = schema
         self._settings = settings or RepositorySettings()
         self._paths = paths
+        self._followers = {**paths, **(followers or {})}
         self._observer = observer or NullObserver()
         self._pinner = pinner or Pinner(schema)
         self._chance = chance
-        self._planner = Planner(schema)
-        self._plans = PLANS[self._settings.topology]
-        self._unfollowed = _unfollowed(self._plans, self._settings)
-        at = {spec.name: Stage.OFF for spec in schema} | dict(stages or {})
-        self._models = {
-            name: Standing(schema.model(name), self._plans[stage], (name,), schema.touched_by_delete(name))
-            for name, stage in at.items()
-        }
-        self.capture = Capture()
+        self._settler: Settler = settler or NothingToSettle()
+        self._records: Records = records or NoRecords()
+        self._unfollowed = frozenset(
+            stage
+            for stage, plan in PLANS[self._settings.topology].items()
+            if plan.follower_part in (FollowerPart.NONE, FollowerPart.CAPTURE)
+        )
+        self.standings = Standings(schema, self._settings.topology, stages or {})
+        self._models = self.standings.models
+        self._lagging: frozenset[str] = frozenset()
         self.breakers = {side: Breaker(side, self._observer) for side in paths}
         self.queue = FollowQueue(
             self._observer, workers=self._settings.follow_workers, limit=self._settings.follow_limit
         )
-        sides = Sides(schema, paths, self.breakers, self._observer)
-        self.reconciler = Reconciler(sides, self.capture, self.queue, self.plan, self._settings.reconcile)
-        self.shadow = ShadowReader(sides, self.capture, self._settled, self._settings.shadow)
-        self._follower = Follower(sides, self.capture, self.queue, self._settings.follow_deadline)
-        self._connecting: list[asyncio.Task[None]] = []
-        self._moving = asyncio.Lock()
-        self._note_straddling()
+        self.shadow = ShadowReader(
+            Sides(schema, paths, self.breakers, self._observer), self._settler, self._settings.shadow
+        )
+        followed = paths if self._settings.topology is Topology.SHARED else self._followers
+        self._follower = Follower(
+            Sides(schema, followed, self.breakers, self._observer), self.queue, self._settings.follow_deadline
+        )
+        separate = [path for side, path in self._followers.items() if path is not paths.get(side)]
+        self._connections = Connections(
+            (*paths.values(), *separate), self._observer, self._settings.connect_interval
+        )
 
     async def __aenter__(self) -> Self:
-        needed = {model.plan.authority for model in self._models.values()}
-        attempts = (
-            path.connect() if side in needed else self._connect_if_it_answers(path)
-            for side, path in self._paths.items()
-        )
-        refusals = [r for r in await asyncio.gather(*attempts, return_exceptions=True) if r is not None]
-        if refusals:
-            await self._close_paths()
-            raise refusals[0]
+        await self._connections.open({self._paths[model.plan.authority] for model in self._models.values()})
         self.queue.start()
-        self.reconciler.start()
         self.shadow.start()
         return self
 
-    async def _connect_if_it_answers(self, path: Path) -> None:
-        """Connect a side that no caller depends on, now or later. While it is away the application runs without it."""
-        if not await self._connects(path):
-            self._connecting.append(
-                asyncio.create_task(self._connect_in_time(path), name=f"connect-{path.side}")
-            )
-
-    async def _connect_in_time(self, path: Path) -> None:
-        connected = False
-        while not connected:
-            await asyncio.sleep(self._settings.connect_interval)
-            connected = await self._connects(path)
-
-    async def _connects(self, path: Path) -> bool:
-        try:
-            await path.connect()
-        except FAILURES as error:
-            self._observer.observe(SideUnavailable(path.side, type(error).__name__))
-            return False
-        return True
-
     async def __aexit__(self, *_: object) -> None:
         await self.shadow.close()
-        await self.reconciler.close()
         await self.queue.close()
-        await self._close_paths()
-
-    async def _close_paths(self) -> None:
-        for task in self._connecting:
-            task.cancel()
-        await asyncio.gather(*self._connecting, return_exceptions=True)
-        await asyncio.gather(*(path.close() for path in self._paths.values()))
+        await self._connections.close()
 
     # --- what stands where ---------------------------------------------------------------------------------------
 
@@ -162,11 +170,19 @@ class Repository:
 
     def stages(self) -> dict[str, Stage]:
         """Return the stage of every model."""
-        return {name: model.plan.stage for name, model in self._models.items()}
+        return self.standings.stages()
+
+    def place(self, model: str, stage: Stage, epoch: int) -> None:
+        """Note that the record places `model` at `stage`; see `Standings.place`."""
+        self.standings.place(model, stage, epoch)
 
     def sample(self, model: str, share: float) -> None:
         """Set the share of reads of `model` that are compared, 0 to 1."""
         self._models[model].sample = share
+
+    def note_lagging(self, models: frozenset[str]) -> None:
+        """Note which models have captured keys that are not verified yet, as far as is known."""
+        self._lagging = models
 
     # --- one operation -------------------------------------------------------------------------------------------
 
@@ -176,7 +192,8 @@ class Repository:
         Raises:
             DataError: the authority refused it.
             QueryError: the arguments cannot be used.
-            UnsupportedQueryError: a write holds nested writes while a model it spans is being migrated.
+            MixedAuthorityError: a write spans models whose writes belong to different sides.
+            WrongAuthorityError: no side took writes for `move_deadline` seconds.
         """
         model = self._models[operation.model]
         if operation.action not in READS:
@@ -188,7 +205,11 @@ class Repository:
         else:
             models = models_touched(self.schema, operation)
         plan = model.plan
-        side = plan.reads if len(models) == 1 else self._reads_of(models)
+        if len(models) == 1:
+            side = plan.reads
+        else:
+            side = self.standings.reads_of(models)
+            self._note_staleness(operation, side, models)
         if plan.shadow is None or (model.sample < 1.0 and self._chance() >= model.sample):
             return await ask(self._paths[side], operation, Role.AUTHORITY, self._observer)
         return await self._shadowed_read(operation, side, models)
@@ -197,185 +218,186 @@ class Repository:
         try:
             result = await ask(self._paths[side], operation, Role.AUTHORITY, self._observer)
         except CrossfadeError as error:
-            if not isinstance(error, OUTAGES) and self._all_fed(models):
+            if not isinstance(error, OUTAGES) and self.standings.all_fed(models):
                 self.shadow.offer(operation, error, side, models)
             raise
-        if len(models) == 1 or self._all_fed(models):
+        if len(models) == 1 or self.standings.all_fed(models):
             self.shadow.offer(operation, result, side, models)
         return result
 
-    def _reads_of(self, models: Sequence[str]) -> Side:
-        """SQLAlchemy answers a read of several models only if it answers for each of them."""
-        on_sqlalchemy = all(self._models[name].plan.reads is Side.SQLALCHEMY for name in models)
-        return Side.SQLALCHEMY if on_sqlalchemy else Side.PRISMA
+    def _note_staleness(self, operation: Operation, side: Side, models: Sequence[str]) -> None:
+        """Count a read that is answered by a side which may lack what another one has acknowledged."""
+        if any(name in self._lagging and self._models[name].plan.authority is not side for name in models):
+            self._observer.observe(StaleRead(operation.model, operation.action))
 
-    def _all_fed(self, models: Sequence[str]) -> bool:
-        fed = (FollowerPart.APPLY, FollowerPart.READ_BACK)
-        return all(self._models[name].plan.follower_part in fed for name in models)
+    # --- writes --------------------------------------------------------------------------------------------------
 
     async def _write(self, model: Standing, operation: Operation) -> Any:
-        if model.gate is not None:
-            await model.wait_at_gate()
-        model.writing += 1
-        try:
-            self._refuse_nested(model, operation)
-            plan = model.plan
-            if plan.stage in self._unfollowed:
-                return await ask(self._paths[plan.authority], operation, Role.AUTHORITY, self._observer)
-            return await self._followed_write(model, plan, operation)
-        finally:
-            model.leave()
-
-    def _refuse_nested(self, model: Standing, operation: Operation) -> None:
-        """Nested writes are passed through while nothing they span has begun to move, and refused after that."""
-        nested = nested_writes(model.spec, operation)
-        if not nested:
-            return
-        spanned = [operation.model, *(model.spec.relations[name].model for name in nested)]
-        if any(has_begun(self._models[name].plan.stage) for name in spanned):
-            raise UnsupportedQueryError(
-                operation.model,
-                f"data.{nested[0]}",
-                "nested writes cannot be followed; write the related rows by calls of their own",
-            )
-
-    async def _followed_write(self, model: Standing, plan: Plan, operation: Operation) -> Any:
+        spanned = models_written(self.schema, operation)
+        if len(spanned) == 1 and model.plan.stage in self._unfollowed:
+            epoch = model.epoch
+            try:
+                path = self._paths[model.plan.authority]
+                return await ask(path, operation, Role.AUTHORITY, self._observer)
+            except WrongAuthorityError as refusal:
+                deadline = monotonic() + self._settings.move_deadline
+                await self._wait_for_record({model.spec.name: epoch}, deadline, refusal)
         pinned = self._pinner.pin(operation)
-        many = operation.action in MANY_WRITES
+
+        async def attempt() -> Any:
+            self.standings.authority_over(spanned)
+            return await self._followed_write(model, pinned, spanned)
+
+        return await self.with_authority(spanned, attempt)
+
+    async def with_authority(self, models: Sequence[str], attempt: Callable[[], Awaitable[T]]) -> T:
+        """Do `attempt`, which writes to `models`, again with a newer record when a store refuses it, in time.
+
+        Raises:
+            WrongAuthorityError: no side took it for `move_deadline` seconds.
+        """
+        deadline = monotonic() + self._settings.move_deadline
+        while True:
+            epochs = {name: self._models[name].epoch for name in models}
+            try:
+                return await attempt()
+            except WrongAuthorityError as refusal:
+                await self._wait_for_record(epochs, deadline, refusal)
+
+    async def _wait_for_record(
+        self, epochs: Mapping[str, int], deadline: float, refusal: WrongAuthorityError
+    ) -> None:
+        """Wait until a model has a newer record than `epochs` says; raise `refusal` when that takes too long.
+
+        A store does not say which of several models it was that it refused.
+        """
+        self._observer.observe(AuthorityMissed(next(iter(epochs))))
+        if any(self._models[name].epoch > epoch for name, epoch in epochs.items()):
+            return
+        left = max(deadline - monotonic(), 0.0)
+        waiting = [
+            asyncio.ensure_future(self._records.newer_than(name, epoch, left))
+            for name, epoch in epochs.items()
+        ]
+        try:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiting:
+                waiter.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        if all(waiter.cancelled() or waiter.exception() is not None for waiter in done):
+            raise refusal
+
+    async def _followed_write(self, model: Standing, pinned: Operation, spanned: Sequence[str]) -> Any:
+        plan = model.plan
         path = self._paths[plan.authority]
-        if operation.action is Action.CREATE_MANY:
-            pinned = await self._with_reserved_ids(model.spec, path, pinned)
-        keys = await self._keys_before(model.spec, path, pinned) if many else ()
-        named = None if many else primary_key_named(model.spec, pinned)
-        shakes = model.shakes if operation.action in _DELETES else _NOBODY
-        ticket = self.capture.begin(operation.model, named, many=many, shakes=shakes)
+        if pinned.action is Action.CREATE_MANY:
+            pinned = await self.with_reserved_ids(model.spec, path, pinned)
+        if model.restricted_by and pinned.action in _DELETES:
+            # A child that exists on its own side only would not forbid what it must forbid.
+            await self._settler.run_once(model.restricted_by, settle=0.0)
         try:
             result = await ask(path, pinned, Role.AUTHORITY, self._observer)
-        except BaseException as error:
-            keys = (*keys, *keys_named(model.spec, pinned))
-            self.capture.end(operation.model, named, keys, ticket, many=many, shakes=shakes)
-            if not isinstance(error, CrossfadeError) or isinstance(error, OUTAGES):
-                # Nobody knows whether the write took place: the connection broke, or the caller gave up.
-                for key in keys:
-                    vague = not is_primary(model.spec, key)
-                    self.capture.suspect([key], monotonic(), vague=vague, shakes=shakes)
-            raise
-        if many:
-            keys = tuple(dict.fromkeys((*keys, *self.capture.crossed(operation.model, ticket))))
-        else:
-            keys = keys_written(model.spec, pinned, result)
-        overlapped = self.capture.end(operation.model, named, keys, ticket, many=many, shakes=shakes)
-        if many or overlapped or shakes or plan.follower_part is FollowerPart.CAPTURE:
-            self.capture.suspect(keys, monotonic(), shakes=shakes)
-        if plan.follower_part is not FollowerPart.CAPTURE and (keys or many):
-            accepted = AcceptedWrite(model.spec, plan, pinned, result, keys, overlapped=overlapped or many)
-            done = self._follower.follow(accepted)
+        except (ForeignKeyViolationError, RecordNotFoundError):
+            if not model.awaits or not await self._pull_parents(model, pinned):
+                raise
+            result = await ask(path, pinned, Role.AUTHORITY, self._observer)
+        if len(spanned) == 1:
+            done = self.follow(
+                [AcceptedWrite(model.spec, plan, pinned, result, _keys(model.spec, pinned, result))]
+            )
             if done is not None and (model.awaits or self._settings.follow == "await"):
-                await self._wait_for(done)
-        return result
+                await self.wait_for(done)
+        return result  # rows that a nested write has touched are carried over by capture
 
-    async def _wait_for(self, job_done: asyncio.Future[None]) -> None:
+    def follow(self, writes: Sequence[AcceptedWrite]) -> asyncio.Future[None] | None:
+        """Have accepted writes followed, several as one transaction; None when there is nothing to be done at once."""
+        follows = [
+            write
+            for write in writes
+            if write.plan.stage not in self._unfollowed
+            and (write.keys or write.operation.action in MANY_WRITES)
+        ]
+        if not follows:
+            return None
+        return (
+            self._follower.follow(follows[0])
+            if len(follows) == 1
+            else self._follower.follow_together(follows)
+        )
+
+    def follow_batch(self, writes: Sequence[AcceptedWrite]) -> asyncio.Future[None] | None:
+        """Have an accepted batch followed as one; its results are not known, and so they are not compared."""
+        if any(write.plan.stage in self._unfollowed for write in writes):
+            return None  # what one of them captures, the reconciler carries over with all the others
+        return self._follower.follow_batch(writes)
+
+    def awaits(self, models: Sequence[str]) -> bool:
+        """Whether a write to `models` waits for its follower."""
+        return self._settings.follow == "await" or self.standings.awaits(models)
+
+    def pin(self, operation: Operation) -> Operation:
+        """Fill in what a client mints."""
+        return self._pinner.pin(operation)
+
+    def path(self, side: Side) -> Path:
+        """Return the path of a side."""
+        return self._paths[side]
+
+    async def wait_for(self, job_done: asyncio.Future[None]) -> None:
+        """Wait for a follower's part, within its deadline."""
         await asyncio.wait([job_done], timeout=self._settings.follow_deadline)
 
-    async def _with_reserved_ids(self, spec: ModelSpec, path: Path, operation: Operation) -> Operation:
-        """Give the rows of a `create_many` the ids that the authority's sequence would give them.
+    async def _pull_parents(self, model: Standing, operation: Operation) -> bool:
+        """Bring rows that a write refers to and that belong to the other side; whether it is worth another try."""
+        pulled = False
+        for name, key in rows_referred(model.spec, operation):
+            if self._models[name].plan.authority is model.plan.authority:
+                continue
+            spec = self.schema.models[name]
+            text = (
+                text_of(key)
+                if key is not None and tuple(n for n, _ in key.items) == spec.primary_key
+                else None
+            )
+            if text is None:
+                pulled = bool(await self._settler.run_once([name], settle=0.0)) or pulled
+            else:
+                pulled = bool(await self._settler.settle_keys(name, [text])) or pulled
+        return pulled
 
-        The engine returns only a count, so there is no row to take them from afterwards.
+    async def with_reserved_ids(self, spec: ModelSpec, path: Path, operation: Operation) -> Operation:
+        """Give the rows of a create the ids that the authority's sequence would give them.
+
+        The engine returns only a count of many rows, so there is no row to take them from afterwards.
         """
-        rows = [dict(row) for row in operation.arguments["data"]]
+        if not spec.minted_by_database:
+            return operation
+        data = operation.arguments["data"]
+        rows = [dict(row) for row in (data if isinstance(data, (list, tuple)) else [data])]
         for column in spec.minted_by_database:
             lacking = [row for row in rows if column.name not in row]
             if lacking:
                 values = await path.reserve(spec.name, column.name, len(lacking))
                 for row, value in zip(lacking, values, strict=True):
                     row[column.name] = value
-        return operation._replace(arguments={**operation.arguments, "data": rows})
-
-    async def _keys_before(self, spec: ModelSpec, path: Path, operation: Operation) -> tuple[Key, ...]:
-        """Return the keys of the rows that a write of many rows is about to touch."""
-        if operation.action is Action.CREATE_MANY:
-            found = [key_from_values(spec, row) for row in operation.arguments["data"]]
-            return tuple(key for key in found if key is not None)
-        where = operation.arguments.get("where")
-        rows = await path.execute(Operation(spec.name, Action.FIND_MANY, {"where": where} if where else {}))
-        return tuple(key_of(spec, row) for row in rows)
-
-    # --- moving a model ------------------------------------------------------------------------------------------
-
-    async def move(self, model: str, stage: Stage, *, by: str, reason: str = "requested") -> float:
-        """Move `model` one step, to `stage`, and return how long its writers waited, in seconds.
-
-        Raises:
-            StageMoveError: the step is not permitted, or the other side could not be drained; nothing moved.
-        """
-        state = self._models[model]
-        self._planner.check_move(self.stages(), model, stage)
-        moves = moves_authority(state.plan.stage, stage)
-        if moves and self.capture.forgotten[model]:
-            why = "more rows were written than could be remembered while the other store was away; copy it again"
-            raise StageMoveError(model, state.plan.stage, stage, why)
-        if moves and not await self.reconciler.catch_up([model], self._settings.drain_deadline):
-            why = "its follower has not caught up; is that store well?"
-            raise StageMoveError(model, state.plan.stage, stage, why)
-        async with self._moving:
-            self._planner.check_move(self.stages(), model, stage)  # a neighbour may have moved meanwhile
-            before = state.plan.stage
-            pause = 0.0
-            if moves:
-                pause = await self._hand_over(state, stage)
-            else:
-                state.plan = self._plans[stage]
-            self._note_straddling()
-        self._observer.observe(StageMoved(model, before, stage, pause, by, reason))
-        return pause
-
-    async def _hand_over(self, state: Standing, stage: Stage) -> float:
-        """Give the write authority to the other side, with the writers waiting for `pause_deadline` at most."""
-        name, before = state.spec.name, state.plan
-        started = perf_counter()
-        try:
-            with state.closed():
-                async with asyncio.timeout(self._settings.pause_deadline):
-                    await state.until_quiet()
-                    if not await self.reconciler.drain([name], self._settings.pause_deadline):
-                        raise TimeoutError  # it is met below, where all such reasons are
-                    await self._raise_sequences(state.spec, before)
-                state.plan = self._plans[stage]
-        except FAILURES as error:
-            why = f"it could not be drained within {self._settings.pause_deadline:g} s, while its writers waited"
-            if not isinstance(error, TimeoutError):
-                why = f"a side does not answer ({error})"
-            raise StageMoveError(name, before.stage, stage, why) from error
-        return perf_counter() - started
-
-    async def _raise_sequences(self, spec: ModelSpec, before: Plan) -> None:
-        for column in spec.minted_by_database:
-            last = await self._paths[before.authority].sequence_value(spec.name, column.name)
-            if last:
-                await self._paths[before.follower].advance_sequence(spec.name, column.name, last)
-
-    def _note_straddling(self) -> None:
-        for name, state in self._models.items():
-            others = (self._models[other].plan.authority for other in self.schema.neighbours(name))
-            state.awaits = any(authority is not state.plan.authority for authority in others)
-
-    async def _settled(self, models: Sequence[str]) -> bool:
-        """Wait, within bounds, until nothing of `models` is queued or suspect; True when it came to that."""
-        return await self.reconciler.rest(models, self._settings.shadow.settle_deadline)
+        given = rows if isinstance(data, (list, tuple)) else rows[0]
+        return operation._replace(arguments={**operation.arguments, "data": given})
 
     async def drain(self, deadline: float = 60.0) -> bool:
         """Bring every follower level with its authority; True when nothing is left to do in time."""
-        return await self.reconciler.drain(self._models, deadline)
+        began = monotonic()
+        try:
+            async with asyncio.timeout(deadline):
+                await self.queue.settle(self._models)
+        except TimeoutError:
+            return False
+        begun = [name for name, model in self._models.items() if has_begun(model.plan.stage)]
+        return await self._settler.drain(begun, deadline - (monotonic() - began))
 
 
-_NOBODY: frozenset[str] = frozenset()
 _DELETES = frozenset({Action.DELETE, Action.DELETE_MANY})
 
 
-def _unfollowed(plans: Mapping[Stage, Plan], settings: RepositorySettings) -> frozenset[Stage]:
-    """The stages at which a write is the authority's alone."""
-    idle = {stage for stage, plan in plans.items() if plan.follower_part is FollowerPart.NONE}
-    captured = {stage for stage, plan in plans.items() if plan.follower_part is FollowerPart.CAPTURE}
-    if not settings.capture_at_off:
-        idle |= {stage for stage in captured if not has_begun(stage)}
-    return frozenset(idle)
+def _keys(spec: ModelSpec, operation: Operation, result: Any) -> tuple[Key, ...]:
+    return () if operation.action in MANY_WRITES else keys_written(spec, operation, result)

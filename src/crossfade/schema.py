@@ -178,6 +178,35 @@ class Schema:
                     changed.add(child.name)
         return frozenset(deleted | changed) - {model}
 
+    def restricting(self, model: str) -> frozenset[str]:
+        """The other models whose rows forbid, by a foreign key, that a row of `model` is deleted."""
+        reached = {model} | {
+            child for child in self.touched_by_delete(model) if self._goes_with(child, model)
+        }
+        return frozenset(
+            child.name
+            for child in self
+            for relation in child.relations.values()
+            if relation.from_fields
+            and relation.model in reached
+            and relation.delete_action in ("Restrict", "NoAction")
+        ) - {model}
+
+    def _goes_with(self, child: str, parent: str) -> bool:
+        """Whether rows of `child` may be deleted with one of `parent`, directly or through others."""
+        waiting, seen = [parent], {parent}
+        while waiting:
+            current = waiting.pop()
+            for spec in self:
+                cascades = any(
+                    r.from_fields and r.model == current and r.delete_action == "Cascade"
+                    for r in spec.relations.values()
+                )
+                if cascades and spec.name not in seen:
+                    seen.add(spec.name)
+                    waiting.append(spec.name)
+        return child in seen
+
     def parents(self, model: str) -> frozenset[str]:
         """The other models that a foreign key of `model` points at."""
         return frozenset(r.model for r in self.models[model].relations.values() if r.from_fields) - {model}

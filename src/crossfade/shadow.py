@@ -2,26 +2,31 @@
 
 Theory of operation. The caller has its answer before anything here runs; `offer` only puts the question into a bounded
 queue (beyond `limit` it is dropped and counted). A worker asks the other side. Two equal answers are `matched`. Two
-different ones prove nothing yet, because the two reads happened at different times: the question is asked again, of
-both sides, once the follower has done what it had to do for these models. That may take a while, so it is done by a
-task of its own, of which there are at most `recheck_limit`. If no write started or ended around the second look and the
-answers still differ, they are `mismatched`. If they have become equal, or writes never rest long enough to look, the
-verdict is `in_flight`. A question with several right answers (rows that tie) is `ignored`.
+different ones prove nothing yet, because the two reads happened at different times and the follower may lag: the
+question is asked again, of both sides, by a task of its own, of which there are at most `recheck_limit`. The answers
+are `mismatched` if they still differ, the answering side says the same before and after, and no row that they hold was
+among the captured keys before or after: what no writer has touched has no excuse to differ. Where rows that the
+answers do not hold could explain the difference (a count, an offset, a filter on a relation), no key of their models
+may be pending at all. If the answers have become equal, or writes never rest long enough, the verdict is `in_flight`.
+A question with several right answers (rows that tie) is `ignored`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from crossfade.breaker import FAILURES, OUTAGES
-from crossfade.capture import Capture
-from crossfade.compare import Comparison, compare
+from crossfade.compare import compare
 from crossfade.errors import UnsupportedQueryError
 from crossfade.events import Difference, ReadCompared, Role, ShadowDropped, Verdict
-from crossfade.operation import Operation
+from crossfade.keys import text_of_key
+from crossfade.operation import Action, Operation, models_touched
+from crossfade.records import Record
+from crossfade.schema import ModelSpec, Schema
+from crossfade.settler import KeyText, Settler
 from crossfade.side import Sides
 from crossfade.stages import Side
 
@@ -43,23 +48,15 @@ class ShadowSettings:
     rechecks: int = 6
     recheck_limit: int = 256
     pause: float = 0.02
-    settle_deadline: float = 2.0
 
 
 class ShadowReader:
-    """Asks the other side and compares. `settled(models)` waits until the follower has caught up with them."""
+    """Asks the other side and compares. `settler` knows which keys have been touched and not verified yet."""
 
-    def __init__(
-        self,
-        sides: Sides,
-        capture: Capture,
-        settled: Callable[[Sequence[str]], Awaitable[bool]],
-        settings: ShadowSettings | None = None,
-    ) -> None:
+    def __init__(self, sides: Sides, settler: Settler, settings: ShadowSettings | None = None) -> None:
         self._sides = sides
-        self._capture = capture
+        self._settler = settler
         self._observer = sides.observer
-        self._settled = settled
         self._settings = settings or ShadowSettings()
         self._queue: asyncio.Queue[_Question] = asyncio.Queue()  # bounded by `offer`, which drops and counts
         self._tasks: list[asyncio.Task[None]] = []
@@ -140,34 +137,29 @@ class ShadowReader:
 
     async def _look_again(self, question: _Question) -> None:
         pause = self._settings.pause
+        side, operation = question.answered_by, question.operation
+        schema = self._sides.schema
         for _ in range(self._settings.rechecks):
-            settled = await self._settled(question.models)
-            before, running = self._capture.version(question.models)
-            if running == 0:
-                comparison = await self._compare_now(question)
-                if comparison is None:
-                    self._report(question, Verdict.ERROR)
-                    return
-                if comparison.equal:
-                    self._report(question, Verdict.IN_FLIGHT)
-                    return
-                after, _ = self._capture.version(question.models)
-                if settled and after == before and await self._settled(question.models):
+            pending = await self._settler.pending_keys(question.models)
+            expected = await self._ask(side, operation)
+            actual = await self._ask(side.other, operation)
+            if isinstance(expected, OUTAGES) or isinstance(actual, OUTAGES):
+                self._report(question, Verdict.ERROR)
+                return
+            comparison = compare(schema, operation, expected, actual)
+            if comparison.equal:
+                self._report(question, Verdict.IN_FLIGHT)
+                return
+            unmoved = compare(schema, operation, expected, await self._ask(side, operation)).equal
+            touched = await self._settler.pending_keys(question.models)
+            if unmoved and pending is not None and touched is not None:
+                rows = set(_rows(schema, operation, expected)) | set(_rows(schema, operation, actual))
+                if _is_proof(schema, operation, rows, pending | touched):
                     self._report(question, Verdict.MISMATCHED, comparison.differences)
                     return
             await asyncio.sleep(pause)
             pause *= 2
         self._report(question, Verdict.IN_FLIGHT)
-
-    async def _compare_now(self, question: _Question) -> Comparison | None:
-        """Ask both sides at once; None when one of them does not answer."""
-        side = question.answered_by
-        expected, actual = await asyncio.gather(
-            self._ask(side, question.operation), self._ask(side.other, question.operation)
-        )
-        if isinstance(expected, OUTAGES) or isinstance(actual, OUTAGES):
-            return None
-        return compare(self._sides.schema, question.operation, expected, actual)
 
     async def _ask(self, side: Side, operation: Operation) -> Any:
         """Return the answer, or the exception in its place: a failure is as comparable as a value."""
@@ -181,3 +173,38 @@ class ShadowReader:
     ) -> None:
         operation = question.operation
         self._observer.observe(ReadCompared(operation.model, operation.action, verdict, differences))
+
+
+_Row = tuple[str, "KeyText | None"]
+
+
+def _rows(schema: Schema, operation: Operation, result: Any) -> Iterator[_Row]:
+    """Every row that a result holds, with those that are included; None for a key that has no canonical text."""
+    for row in result if isinstance(result, list) else [result]:
+        if isinstance(row, Record):
+            yield from _rows_of(schema, schema.models[operation.model], row)
+
+
+def _rows_of(schema: Schema, spec: ModelSpec, row: Record) -> Iterator[_Row]:
+    yield spec.name, text_of_key(spec, row)
+    for name, relation in spec.relations.items():
+        related = getattr(row, name, None)
+        for other in related if isinstance(related, list) else [related]:
+            if isinstance(other, Record):
+                yield from _rows_of(schema, schema.models[relation.model], other)
+
+
+def _is_proof(
+    schema: Schema, operation: Operation, rows: set[_Row], pending: set[tuple[str, KeyText]]
+) -> bool:
+    """Whether no captured key can explain that two answers differ."""
+    if not pending:
+        return True
+    arguments = operation.arguments
+    hidden = operation.action is Action.COUNT or not rows or "skip" in arguments or "cursor" in arguments
+    if hidden or any(key is None for _, key in rows):
+        return False
+    plain = {name: value for name, value in arguments.items() if name != "include"}
+    filtered = frozenset(models_touched(schema, operation._replace(arguments=plain))) - {operation.model}
+    linked = frozenset(name for name, _ in pending if name not in schema.models)  # many-to-many tables
+    return not linked and not any(key in rows or key[0] in filtered for key in pending)

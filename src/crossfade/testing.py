@@ -7,20 +7,25 @@ model of PostgreSQL, and a test of what a query means belongs on a real store.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import create_model
 
-from crossfade.errors import ForeignKeyViolationError, UniqueViolationError
+from crossfade.errors import DataError, ForeignKeyViolationError, RecordNotFoundError, UniqueViolationError
 from crossfade.events import Event
 from crossfade.keys import Key, key_from_where, key_of
 from crossfade.operation import Action, Operation
+from crossfade.paths.transaction import Ending, Verb, check_batch, refusal
 from crossfade.records import Record
 from crossfade.schema import ModelSpec, Schema
+from crossfade.settler import KeyText
 from crossfade.stages import Side
 
 EventT = TypeVar("EventT")
+Undo: TypeAlias = dict[tuple[str, Key], Record | None]
+"""What the rows were that were touched; None where there was none."""
 
 
 class RecordingObserver:
@@ -100,12 +105,50 @@ class MemoryPath:
         """Raise the counter to at least `value`."""
         self._sequences[model, field] = max(value, self._sequences.get((model, field), 0))
 
+    async def batch(self, operations: Sequence[Operation]) -> None:
+        """Execute several writes, or none of them."""
+        undo: Undo = {}
+        try:
+            await self._write_all(operations, undo)
+        except BaseException:
+            self._undo(undo)
+            raise
+
+    async def begin(self, *, max_wait: float = 2.0, timeout: float = 5.0) -> MemoryTransaction:  # noqa: ARG002, ASYNC109
+        """Start a transaction. Everybody sees at once what it does; a rollback takes back the rows that it touched."""
+        return MemoryTransaction(self, timeout)
+
+    async def _write_all(self, operations: Sequence[Operation], undo: Undo) -> None:
+        check_batch(operations)
+        for operation in operations:
+            if await self._execute(operation, undo) is None:
+                raise RecordNotFoundError("a record that was required but not found")
+
+    def _undo(self, undo: Undo) -> None:
+        for (model, key), row in undo.items():
+            if row is None:
+                self.rows[model].pop(key, None)
+            else:
+                self.rows[model][key] = row
+        undo.clear()
+
     async def execute(self, operation: Operation) -> Any:
         """Execute one operation; `include`, `order` and operators other than equality are not understood."""
+        return await self._execute(operation, None)
+
+    async def _execute(self, operation: Operation, undo: Undo | None) -> Any:
+        """Execute one operation, and note in `undo` what the rows were that it touches."""
         if self.before is not None:
             await self.before(operation)
         self.executed.append(operation)
-        result = self._perform(operation)
+        before = {model: dict(rows) for model, rows in self.rows.items()} if undo is not None else {}
+        try:
+            result = self._perform(operation)
+        finally:
+            for model, rows in before.items():
+                for key in rows.keys() | self.rows[model].keys():
+                    if undo is not None and rows.get(key) is not self.rows[model].get(key):
+                        undo.setdefault((model, key), rows.get(key))
         if self.after is not None:
             await self.after(operation)
         return result
@@ -192,3 +235,117 @@ class MemoryPath:
             parents = self.rows[relation.model].values()
             if not any([getattr(row, name) for name in relation.to_fields] == wanted for row in parents):
                 raise ForeignKeyViolationError("foreign key constraint failed")
+
+
+class MemorySettler:
+    """Keeps two paths in memory level, as a reconciler keeps two stores; the authority wins.
+
+    `pending` is what it says is captured and not verified yet; None stands for "too much to tell".
+    """
+
+    def __init__(self, paths: Mapping[Side, MemoryPath], authority: Callable[[str], Side]) -> None:
+        self._paths = paths
+        self._authority = authority
+        self.pending: set[tuple[str, KeyText]] | None = set()
+        self.settled: list[tuple[str, KeyText]] = []
+
+    async def pending_keys(self, models: Iterable[str], limit: int = 1000) -> set[tuple[str, KeyText]] | None:
+        """Return `pending`, as far as it is about `models`."""
+        if self.pending is None or len(self.pending) > limit:
+            return None
+        wanted = frozenset(models)
+        return {key for key in self.pending if key[0] in wanted}
+
+    async def settle_keys(self, model: str, keys: Sequence[KeyText]) -> int:
+        """Make rows equal; return how many were not."""
+        self.settled += [(model, key) for key in keys]
+        side = self._authority(model)
+        theirs, ours = self._paths[side.other].rows[model], self._paths[side].rows[model]
+        changed = 0
+        for key in {*theirs, *ours}:
+            if tuple(str(value) for _, value in key.items) in keys and theirs.get(key) != ours.get(key):
+                changed += 1
+                if key in ours:
+                    theirs[key] = ours[key].model_copy()
+                else:
+                    del theirs[key]
+        return changed
+
+    async def run_once(self, models: Iterable[str] | None = None, *, settle: float | None = None) -> int:
+        """Make every row of `models` equal; return how many were not."""
+        del settle
+        repaired = 0
+        for model in self._paths[Side.PRISMA].rows if models is None else models:
+            rows = [path.rows[model] for path in self._paths.values()]
+            keys = [tuple(str(value) for _, value in key.items) for row in rows for key in row]
+            repaired += await self.settle_keys(model, keys)
+        return repaired
+
+    async def drain(self, models: Iterable[str], deadline: float) -> bool:
+        """Make every row of `models` equal."""
+        del deadline
+        await self.run_once(models)
+        return True
+
+
+class MemoryTransaction:
+    """A transaction of a `MemoryPath`."""
+
+    def __init__(self, path: MemoryPath, timeout: float) -> None:
+        self._path = path
+        self._undo: Undo = {}
+        self._ending: Ending | None = None
+        self._is_aborted = False
+        self._timeout = timeout
+        self._started = asyncio.get_running_loop().time()
+        self.held: list[str] = []
+
+    @property
+    def side(self) -> Side:
+        """Which side this is."""
+        return self._path.side
+
+    async def execute(self, operation: Operation) -> Any:
+        """Execute one operation; a `DataError` aborts the transaction, as PostgreSQL does it."""
+        self._check(Verb.QUERY)
+        if self._is_aborted:
+            raise DataError("current transaction is aborted, commands ignored until end of transaction block")
+        try:
+            return await self._path._execute(operation, self._undo)  # noqa: SLF001  # one kit
+        except DataError as error:
+            self._is_aborted = not isinstance(error, RecordNotFoundError)
+            raise
+
+    async def batch(self, operations: Sequence[Operation]) -> None:
+        """Execute several writes."""
+        check_batch(operations)
+        for operation in operations:
+            if await self.execute(operation) is None:
+                raise RecordNotFoundError("a record that was required but not found")
+
+    async def hold(self, models: Sequence[str]) -> None:
+        """Remember the names in `held`."""
+        self._check(Verb.QUERY)
+        self.held += models
+
+    async def commit(self) -> None:
+        """Keep what was done, unless an error aborted it."""
+        self._check(Verb.COMMIT)
+        self._end(Ending.COMMITTED, keeps=not self._is_aborted)
+
+    async def rollback(self) -> None:
+        """Take back what was done."""
+        self._check(Verb.ROLLBACK)
+        self._end(Ending.ROLLED_BACK, keeps=False)
+
+    def _check(self, verb: Verb) -> None:
+        passed = asyncio.get_running_loop().time() - self._started
+        if self._ending is None and passed >= self._timeout:
+            self._end(Ending.EXPIRED, keeps=False)
+        if self._ending is not None:
+            raise refusal(verb, self._ending, self._timeout, passed)
+
+    def _end(self, ending: Ending, *, keeps: bool) -> None:
+        self._ending = ending
+        if not keeps:
+            self._path._undo(self._undo)  # noqa: SLF001

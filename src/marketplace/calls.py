@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from crossfade.client import ModelClient
 from crossfade.errors import DataError, ForeignKeyViolationError, UniqueViolationError
 from crossfade.schema import ModelSpec, Scalar
+from marketplace.client import Front
 from marketplace.journal import Assigned, Created, Deleted, Effect, Increased, Journal, RowKey
 from marketplace.population import Population
 from marketplace.questions import QUESTIONS, Question
@@ -39,6 +40,36 @@ class Account:
     """Refusals that are as they should be, by error class."""
     failures: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """What should not have failed, by model, call and error class."""
+    changed: Callable[[], None] = lambda: None
+    """Called when something was added."""
+
+    def read(self) -> None:
+        """Count a read."""
+        self.reads += 1
+        self.changed()
+
+    def wrote(self) -> None:
+        """Count a write."""
+        self.writes += 1
+        self.changed()
+
+    def refused(self, what: str) -> None:
+        """Count a refusal that is as it should be."""
+        self.refusals[what] += 1
+        self.changed()
+
+    def failed(self, model: str, call: str, error: str) -> None:
+        """Count what should not have failed."""
+        self.failures[model, call, error] += 1
+        self.changed()
+
+    def __add__(self, other: Account) -> Account:
+        return Account(
+            self.reads + other.reads,
+            self.writes + other.writes,
+            self.refusals + other.refusals,
+            self.failures + other.failures,
+        )
 
 
 class Call(NamedTuple):
@@ -55,18 +86,22 @@ class Calls:
         self,
         spec: ModelSpec,
         subject: Subject,
-        client: ModelClient[Any],
+        front: Front,
         known: Population,
         journal: Journal,
         account: Account,
     ) -> None:
         self._spec = spec
         self._subject = subject
-        self._client = client
+        self._front = front
         self._known = known
         self._journal = journal
         self._account = account
         self._is_numbered = spec.fields["id"].scalar is not Scalar.STRING
+
+    @property
+    def _client(self) -> ModelClient[Any]:
+        return self._front.client.model(self._spec.name)
 
     def bag(self) -> list[Call]:
         """Return every call as often as it weighs."""
@@ -94,7 +129,7 @@ class Calls:
     # --- reads -----------------------------------------------------------------------------------------------------
 
     async def _ask(self, question: Question) -> None:
-        self._account.reads += 1
+        self._account.read()
         await getattr(self._client, question.action)(**question.arguments(self._known))
 
     # --- rows that change ------------------------------------------------------------------------------------------
@@ -114,14 +149,14 @@ class Calls:
         await self._update(row, {**tracked, **others}, effects)
 
     async def _update(self, row: RowKey, data: Mapping[str, Any], effects: Sequence[Effect]) -> None:
-        self._account.writes += 1
+        self._account.wrote()
         with self._journal.write(*effects) as write:
             if await self._client.update(where={"id": row.key}, data=data) is None:
                 write.missed()
                 self._excuse(row)
 
     async def _increase_several(self) -> None:
-        self._account.writes += 1
+        self._account.wrote()
         keys = self._known.some_seeded(self._spec.name, 3)
         data = {self._subject.counter: {"increment": 1}}
         effects = [Increased(self._row(key), self._subject.counter, 1) for key in keys]
@@ -135,13 +170,13 @@ class Calls:
         data = self._subject.draft(self._known)
         if data is None:
             return await self._increase()
-        self._account.writes += 1
+        self._account.wrote()
         with self._journal.write() as write:
             row = await self._attempt(self._client.create(data=data), [data])
             if row is None:
                 write.missed()
             else:
-                write.add(self._born(row.id, vars(row) | data))
+                write.add(self.born(row.id, vars(row) | data))
         return None
 
     async def _create_several(self) -> None:
@@ -150,7 +185,7 @@ class Calls:
         ]
         if not drafts:
             return await self._increase()
-        self._account.writes += 1
+        self._account.wrote()
         if not self._is_numbered:
             for data in drafts:
                 data["id"] = f"walk-{self._known.number()}"
@@ -160,34 +195,34 @@ class Calls:
         for data in drafts:
             key = await self._number_given_to(data) if self._is_numbered else data["id"]
             if key is not None:
-                write.add(self._born(key, self._defaults() | data))
+                write.add(self.born(key, self._defaults() | data))
         return None
 
     async def _number_given_to(self, data: Mapping[str, Any]) -> Any | None:
         """Ask which key the database gave to a new row: the answer to a `create_many` is only a count."""
         row = await self._client.find_unique(where=self._subject.where(data))
-        if row is None and not self._is_orphan(data):
+        if row is None and not self.is_orphan(data):
             raise RowGoneError
         return None if row is None else row.id
 
     async def _create_twice(self) -> None:
         """Ask for a row whose unique key another one has: that must be refused."""
-        self._account.writes += 1
+        self._account.wrote()
         taken = self._known.values(self._spec.name, self._known.seeded(self._spec.name))
         data = self._subject.fields(self._known) | {name: taken[name] for name in self._subject.unique}
         try:
             await self._client.create(data=data)
         except UniqueViolationError as error:
-            self._refused(error)
+            self.refused(error)
         except ForeignKeyViolationError as error:
-            if not self._is_orphan(data):
+            if not self.is_orphan(data):
                 raise
-            self._refused(error)
+            self.refused(error)
         else:
             raise NotRefusedError
 
     async def _upsert_known(self) -> None:
-        self._account.writes += 1
+        self._account.wrote()
         subject, key = self._subject, self._known.seeded(self._spec.name)
         row, values = self._row(key), self._known.values(self._spec.name, key)
         name, make = next(iter(subject.tracked.items()))
@@ -201,7 +236,7 @@ class Calls:
         create = self._subject.draft(self._known)
         if create is None:
             return await self._increase()
-        self._account.writes += 1
+        self._account.wrote()
         if self._subject.unique == ("id",):
             create["id"] = f"walk-{self._known.number()}"
         data = {"create": create, "update": {self._subject.counter: {"increment": 1}}}
@@ -211,7 +246,7 @@ class Calls:
             if row is None:
                 write.missed()
             else:
-                write.add(self._born(row.id, vars(row) | create))
+                write.add(self.born(row.id, vars(row) | create))
         return None
 
     # --- rows that go ----------------------------------------------------------------------------------------------
@@ -220,7 +255,7 @@ class Calls:
         key = self._known.own(self._spec.name)
         if key is None:
             return await self._increase()
-        self._account.writes += 1
+        self._account.wrote()
         row = self._row(key)
         with self._journal.write(Deleted(row)) as write:
             if await self._client.delete(where={"id": key}) is None:
@@ -234,7 +269,7 @@ class Calls:
         keys = [key for key in {self._known.own(model), self._known.own(model)} if key is not None]
         if not keys:
             return await self._increase()
-        self._account.writes += 1
+        self._account.wrote()
         with self._journal.write(*(Deleted(self._row(key)) for key in keys)):
             await self._client.delete_many(where={"id": {"in": keys}})
         return None
@@ -246,20 +281,22 @@ class Calls:
         try:
             return await answer
         except ForeignKeyViolationError as error:
-            if not any(map(self._is_orphan, drafts)):
+            if not any(map(self.is_orphan, drafts)):
                 raise
-            self._refused(error)
+            self.refused(error)
             return None
 
-    def _refused(self, error: DataError) -> None:
-        self._account.refusals[type(error).__name__] += 1
+    def refused(self, error: DataError) -> None:
+        """Count a refusal that is as it should be."""
+        self._account.refused(type(error).__name__)
 
     def _excuse(self, row: RowKey) -> None:
         if not self._journal.is_doomed(row):
             raise RowGoneError
-        self._account.refusals["row deleted meanwhile"] += 1
+        self._account.refused("row deleted meanwhile")
 
-    def _is_orphan(self, data: Mapping[str, Any]) -> bool:
+    def is_orphan(self, data: Mapping[str, Any]) -> bool:
+        """Whether a row that `data` refers to is being deleted."""
         return any(self._journal.is_doomed(row) for row, _ in self._referred(data))
 
     def _referred(self, data: Mapping[str, Any]) -> list[tuple[RowKey, bool]]:
@@ -274,11 +311,16 @@ class Calls:
     def _row(self, key: Any) -> RowKey:
         return RowKey(self._spec.name, key)
 
-    def _born(self, key: Any, values: Mapping[str, Any]) -> Created:
+    def born(self, key: Any, values: Mapping[str, Any]) -> Created:
+        """Take note of a new row; return the effect of its creation."""
         row = self._row(key)
         self._known.born(row)
         noted = {name: values[name] for name in self._subject.noted}
         return Created(row, noted, tuple(parent for parent, cascades in self._referred(values) if cascades))
+
+    def born_of(self, values: Mapping[str, Any]) -> Created:
+        """Take note of a new row that was made with `values`, its id among them."""
+        return self.born(values["id"], self._defaults() | dict(values))
 
     def _defaults(self) -> dict[str, Any]:
         default = self._spec.fields[self._subject.counter].default

@@ -19,3 +19,10 @@ class MarketplaceClient(DatabaseClient):
     analyticssnapshot: ModelClient[records.AnalyticsSnapshot]
     conversation: ModelClient[records.Conversation]
     message: ModelClient[records.Message]
+
+
+class Front:
+    """The client that an application's calls go through. A new release may exchange it while calls go on."""
+
+    def __init__(self, client: MarketplaceClient) -> None:
+        self.client = client

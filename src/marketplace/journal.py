@@ -10,20 +10,21 @@ write may have taken place or not). `verify` then looks at the rows of one store
 * a field holds a value that no write left there which may have been the last. A write may have been the last unless
   another write of that field was acknowledged and had begun only after this one had ended.
 
-Times are numbers of a counter, taken when a write begins and ends: only their order matters.
+Times are those of `time.monotonic_ns`, taken when a write begins and ends: only their order matters, and all processes
+of a machine share it, so that journals can be merged (`marketplace.journal_file`).
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from time import monotonic_ns
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 from crossfade.breaker import OUTAGES
 from crossfade.errors import CrossfadeError
@@ -108,10 +109,11 @@ _NEVER = 1 << 62
 class Write:
     """One write under way: a context manager whose end settles the outcome."""
 
-    __slots__ = ("_journal", "began", "effects", "ended", "outcome")
+    __slots__ = ("_journal", "_number", "began", "effects", "ended", "outcome")
 
-    def __init__(self, journal: Journal, effects: Iterable[Effect]) -> None:
+    def __init__(self, journal: Journal, number: int, effects: Iterable[Effect]) -> None:
         self._journal = journal
+        self._number = number
         self.effects: list[Effect] = []
         self.began = 0
         self.ended = _NEVER
@@ -122,13 +124,17 @@ class Write:
         """Note effects; within the block, those that are only known from the answer, such as a new row's key."""
         self.effects += effects
         self._journal.note(effects)
+        if self.began and self._journal.file is not None:
+            self._journal.file.add(self._number, effects)
 
     def missed(self) -> None:
         """The store has answered that there was no row to write."""
         self.outcome = Outcome.REFUSED
 
     def __enter__(self) -> Self:
-        self.began = self._journal.tick()
+        self.began = self._journal.clock()
+        if self._journal.file is not None:
+            self._journal.file.begin(self._number, self.began, self.effects)
         return self
 
     def __exit__(
@@ -140,7 +146,9 @@ class Write:
         elif isinstance(error, CrossfadeError) and not isinstance(error, OUTAGES):
             self.outcome = Outcome.REFUSED
         if self.outcome is not Outcome.UNKNOWN:
-            self.ended = self._journal.tick()
+            self.ended = self._journal.clock()
+        if self._journal.file is not None:
+            self._journal.file.end(self._number, self.ended, self.outcome)
 
 
 class _Span(NamedTuple):
@@ -158,12 +166,34 @@ class _Counter:
     unknown: int = 0
 
 
-class Journal:
-    """Every write of one run. `start` holds the rows as they were before it, with the fields that will be noted."""
+class WritesFile(Protocol):
+    """Where a journal is written down as it grows, for another process."""
 
-    def __init__(self, start: Rows) -> None:
-        self._start = start
-        self._time = itertools.count(1)
+    def begin(self, number: int, time: int, effects: Sequence[Effect]) -> None:
+        """Note a write that is about to be made."""
+
+    def add(self, number: int, effects: Sequence[Effect]) -> None:
+        """Note effects that the answer has told."""
+
+    def end(self, number: int, time: int, outcome: Outcome) -> None:
+        """Note what came of a write."""
+
+
+class Journal:
+    """Every write of one run.
+
+    Args:
+        start: the rows as they were before it, with the fields that will be noted.
+        file: where it is written down as well.
+        clock: gives the times; they never go back.
+    """
+
+    def __init__(
+        self, start: Rows, file: WritesFile | None = None, clock: Callable[[], int] = monotonic_ns
+    ) -> None:
+        self.start = start
+        self.file = file
+        self.clock = clock
         self._writes: list[Write] = []
         self._parents: dict[RowKey, tuple[RowKey, ...]] = {}
         self._deleting: set[RowKey] = set()
@@ -172,13 +202,18 @@ class Journal:
         return len(self._writes)
 
     @property
+    def unknown(self) -> int:
+        """How many writes nobody knows the outcome of."""
+        return sum(write.outcome is Outcome.UNKNOWN for write in self._writes)
+
+    @property
     def acknowledged(self) -> int:
         """How many writes were acknowledged."""
         return sum(write.outcome is Outcome.ACKNOWLEDGED for write in self._writes)
 
     def write(self, *effects: Effect) -> Write:
         """Note a write that is about to begin; use it with `with`."""
-        write = Write(self, effects)
+        write = Write(self, len(self._writes), effects)
         self._writes.append(write)
         return write
 
@@ -189,10 +224,6 @@ class Journal:
                 self._parents[effect.row] = effect.parents
             elif isinstance(effect, Deleted):
                 self._deleting.add(effect.row)
-
-    def tick(self) -> int:
-        """Return the next moment."""
-        return next(self._time)
 
     def is_doomed(self, row: RowKey) -> bool:
         """Whether somebody has begun to delete the row, or one that it belongs to."""
@@ -230,7 +261,7 @@ class Journal:
     def _check_rows(self, found: Counter[tuple[str, str, Loss]], rows: Rows, writes: Sequence[Write]) -> None:
         gone: set[RowKey] = set()
         perhaps_gone: set[RowKey] = set()
-        expected = [RowKey(model, key) for model, known in self._start.items() for key in known]
+        expected = [RowKey(model, key) for model, known in self.start.items() for key in known]
         for write in writes:
             for effect in write.effects:
                 if isinstance(effect, Deleted):
@@ -253,7 +284,7 @@ class Journal:
         self, row: RowKey, name: str, births: Mapping[RowKey, tuple[Write, Row]]
     ) -> _Span | None:
         """The value that a field had when the row came to be known; None for a row that nobody vouches for."""
-        if (known := self._start[row.model].get(row.key)) is not None:
+        if (known := self.start[row.model].get(row.key)) is not None:
             return _Span(0, 0, is_acknowledged=True, value=known[name])
         if row not in births:
             return None

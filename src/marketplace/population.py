@@ -2,6 +2,9 @@
 
 *Seeded* rows were there before and are never deleted by the workload. Rows that it makes itself are its *own*; only
 those are deleted. A few seeded rows of every model are hot: they get most of the traffic, as in life.
+
+Several workloads may run at once, in one process or in several, each with a share of its own: all work on the same
+seeded rows, and none ever touches another's own rows.
 """
 
 from __future__ import annotations
@@ -16,15 +19,22 @@ from marketplace.journal import Journal, Row, RowKey, Rows
 OWN_SHARE: Final = 0.3
 """How often a row of the workload's own is picked, which may be deleted while it is being used."""
 
+SHARES: Final = 16
+"""How many workloads may run at once, or one after the other, on the same stores."""
+
+_NUMBERS = 1_000_000
 _HOT = 8
 _HOT_SHARE = 0.4
 _TRIES = 8
 
 
 class Population:
-    """The rows of every model: seeded and own. `rng` decides everything, `number()` never repeats itself."""
+    """The rows of every model: seeded and own. `rng` decides everything, `number()` never repeats itself.
 
-    def __init__(self, rng: random.Random, start: Rows, journal: Journal) -> None:
+    `share` is which of `SHARES` this one has.
+    """
+
+    def __init__(self, rng: random.Random, start: Rows, journal: Journal, share: int = 0) -> None:
         self.rng = rng
         self._journal = journal
         self._start = start
@@ -33,11 +43,11 @@ class Population:
         }
         self._own: dict[str, list[Any]] = {model: [] for model in start}
         shipped = {row["order_id"] for row in start["Shipment"].values()}
-        self._unshipped = [key for key in self._seeded["Order"] if key not in shipped]
-        self._numbers = itertools.count(1)
+        self._unshipped = [key for key in sorted(start["Order"]) if key not in shipped][share::SHARES]
+        self._numbers = itertools.count(1 + share * _NUMBERS)
 
     def number(self) -> int:
-        """Return a number that was not returned before."""
+        """Return a number that was not returned before, to nobody's share."""
         return next(self._numbers)
 
     def seeded(self, model: str) -> Any:

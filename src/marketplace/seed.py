@@ -1,4 +1,4 @@
-"""Fill the legacy store with made-up rows, and copy one store to the other while nobody writes.
+"""Fill the legacy store with made-up rows, and copy one store to the other.
 
 Both use COPY. `copy_store` uses its text format: the binary one names the element type of an array by its number, and
 an enum has another number in every database.
@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from crossfade.dsn import Dsn
 from crossfade.errors import ConfigurationError
+from crossfade.paths import ROLE_SETTING, SessionRole
 from crossfade.schema import Mint, Schema
 from crossfade.types import UtcDate, UtcDateTime
 from marketplace.db import connect
@@ -74,8 +75,8 @@ async def copy_store(
 ) -> dict[str, int]:
     """Copy every row of `source` to an empty `target` with the same tables, sequences included.
 
-    The source is read in one snapshot; the target has everything or nothing. Writers must pause: what they write to the
-    source meanwhile is not copied.
+    The source is read in one snapshot, and written as a follower; the target has everything or nothing. What is written
+    to the source meanwhile is not copied. Where its capture was installed before, that knows of it.
 
     Returns:
         The number of rows of each model.
@@ -88,6 +89,7 @@ async def copy_store(
     async with connect(source) as reader, connect(target) as writer:
         snapshot = reader.transaction(isolation="repeatable_read", readonly=True)
         async with snapshot, writer.transaction():
+            await writer.execute("SELECT set_config($1, $2, true)", ROLE_SETTING, SessionRole.FOLLOWER)
             models = schema.in_foreign_key_order()
             await _demand_empty(writer, target, [model.table for model in models])
             for model in models:

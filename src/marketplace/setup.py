@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -95,17 +96,21 @@ async def _apply(
     )
 
 
-async def upgrade_target(dsn: Dsn, revision: str = "head") -> None:
+async def upgrade_target(dsn: Dsn, revision: str = "marketplace@head") -> None:
     """Bring the new store up to a revision of its Alembic migrations.
+
+    By default that makes its tables. `heads` puts crossfade's objects on them as well; from then on the store takes
+    no writes but those of crossfade, until the authority moves.
 
     Raises:
         ConfigurationError: the migrations are not installed.
+        InstallError: crossfade's objects cannot be installed.
     """
     await _migrate(dsn, lambda config: command.upgrade(config, revision))
 
 
 async def downgrade_target(dsn: Dsn, revision: str = "base") -> None:
-    """Take the new store back to a revision; `base` removes every table.
+    """Take the new store back to a revision; `base` removes every table, `crossfade@base` crossfade's objects alone.
 
     Raises:
         ConfigurationError: the migrations are not installed.
@@ -113,8 +118,11 @@ async def downgrade_target(dsn: Dsn, revision: str = "base") -> None:
     await _migrate(dsn, lambda config: command.downgrade(config, revision))
 
 
-def alembic_config() -> Config:
+def alembic_config(*, with_crossfade: bool = False) -> Config:
     """The configuration that Alembic's commands need, without a file of its own.
+
+    Args:
+        with_crossfade: whether the branch `crossfade` belongs to it, beside the branch `marketplace`.
 
     Raises:
         ConfigurationError: the migrations are not installed.
@@ -125,12 +133,18 @@ def alembic_config() -> Config:
             config = Config()
             config.set_main_option("script_location", str(folder).replace("%", "%%"))
             config.set_main_option("path_separator", "os")
+            if with_crossfade:
+                # Of branches that do not depend on each other, Alembic takes the one that it has read last first.
+                places = (Path(str(files("crossfade.store.versions"))), folder / "versions")
+                config.set_main_option(
+                    "version_locations", os.pathsep.join(map(str, places)).replace("%", "%%")
+                )
             return config
     raise ConfigurationError("the marketplace's Alembic migrations are not installed")
 
 
 async def _migrate(dsn: Dsn, step: Callable[[Config], None]) -> None:
-    config = alembic_config()
+    config = alembic_config(with_crossfade=True)
 
     def run(connection: Connection) -> None:
         config.attributes["connection"] = connection

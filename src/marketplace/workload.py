@@ -1,8 +1,9 @@
 """The traffic of the marketplace: readers and writers on all ten models, through the database client.
 
 Calls begin at a fixed rate, whatever the answers take, until `LIMIT` of them are under way; then the next one waits
-for a free place. In every round each model gets one call, in random order; which call it is comes from a bag in which
-every kind of call lies as often as it weighs, so that none is left to chance.
+for a free place. In every round each model gets one call, in random order, and there is one that writes to several;
+which call it is comes from a bag in which every kind of call lies as often as it weighs, so that none is left to
+chance.
 
 A call that fails is counted: as a refusal where it asked for something impossible, or where another call deleted a row
 under it; as a failure otherwise.
@@ -13,9 +14,11 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from crossfade.errors import DataError
 from crossfade.schema import Schema
+from marketplace.bundles import NAME, Bundles
 from marketplace.calls import Account, Call, Calls
-from marketplace.client import MarketplaceClient
+from marketplace.client import Front
 from marketplace.journal import Journal
 from marketplace.population import Population
 from marketplace.subjects import SUBJECTS
@@ -31,15 +34,24 @@ class Workload:
     """Makes calls at `rate` per second while `run` runs."""
 
     def __init__(
-        self, schema: Schema, client: MarketplaceClient, known: Population, journal: Journal, *, rate: float
+        self,
+        schema: Schema,
+        front: Front,
+        known: Population,
+        journal: Journal,
+        *,
+        rate: float,
+        account: Account | None = None,
     ) -> None:
-        self.account = Account()
+        self.account = account or Account()
         self._rng = known.rng
         self._interval = 1 / rate
-        self._calls = {
-            name: Calls(schema.models[name], subject, client.model(name), known, journal, self.account)
+        calls = {
+            name: Calls(schema.models[name], subject, front, known, journal, self.account)
             for name, subject in SUBJECTS.items()
         }
+        bundles = Bundles(schema, calls, front, known, journal, self.account)
+        self._calls: dict[str, Calls | Bundles] = {**calls, NAME: bundles}
         self._bags: dict[str, list[Call]] = {name: [] for name in self._calls}
         self._round: list[str] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -53,7 +65,7 @@ class Workload:
             while not stop.is_set():
                 # After a stall the rate is made good for a moment only, or the stall would be followed by a flood.
                 due = max(due + self._interval, loop.time() - _LATE_SECONDS)
-                await _sleep_until(due, stop)
+                await pause(stop, max(due - loop.time(), 0.0))
                 await self._places.acquire()
                 task = asyncio.create_task(self._make(*self._next()), name="workload-call")
                 self._running.add(task)
@@ -83,17 +95,22 @@ class Workload:
         try:
             await call.make()
         except asyncio.CancelledError:
-            self.account.failures[model, call.name, "no answer in time"] += 1
+            self.account.failed(model, call.name, "no answer in time")
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is counted, shown and fails the run
-            self.account.failures[model, call.name, type(error).__name__] += 1
+            self.account.failed(model, call.name, _name(error))
 
 
-async def _sleep_until(due: float, stop: asyncio.Event) -> None:
-    delay = due - asyncio.get_running_loop().time()
-    if delay > 0:
-        try:
-            async with asyncio.timeout(delay):
-                await stop.wait()
-        except TimeoutError:
-            pass
+def _name(error: Exception) -> str:
+    """An error's class, with Prisma's code if it has one; never a value."""
+    code = error.code if isinstance(error, DataError) else ""
+    return f"{type(error).__name__} {code}".rstrip()
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait for `seconds`, but not beyond `stop`."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass

@@ -55,7 +55,7 @@ def demo(place: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 def run(place: Path, *arguments: str) -> tuple[int, str, str]:
     """Run the demo to its end; return its exit code, output and error output."""
     with demo(place, *arguments) as process:
-        out, err = process.communicate(timeout=150)
+        out, err = process.communicate(timeout=240)
         return process.returncode, out, err
 
 
@@ -85,7 +85,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def test_everything_moves_and_nothing_is_lost(tmp_path: Path, ended: Callable[..., bool]) -> None:
-    """All models reach `complete`, both stores are the same, and Ctrl-C ends what `--keep` kept."""
+    """All models reach `complete`, killed worker or not, and Ctrl-C ends what `--keep` kept."""
     report = tmp_path / "out.json"
     with demo(tmp_path, *SHORT, "--json", str(report), "--keep") as process:
         metrics = wait_for(process.stderr, r"Everything goes on running.*Metrics: (http\S+)")[1]
@@ -113,6 +113,10 @@ def test_everything_moves_and_nothing_is_lost(tmp_path: Path, ended: Callable[..
     assert (0, 0, 0) == (document["lost"], document["different"], document["mismatched"])
     assert [] == [figure for figure in document["figures"] if not figure["ok"]]
     assert [] == document["failed"]
+    assert 2 == document["workers"]["killed"]
+    assert document["workers"]["in_flight"] > 0
+    assert document["captured"] > models["User"]["rows"]
+    assert min(document["beside"]["plain_sql"], document["beside"]["sessions"]) > 0
     assert set(SUBJECTS) == set(models) == set(stages)
     assert {5.0} == set(stages.values())
     assert models["User"]["rows"] == int(users.stdout)
@@ -120,6 +124,7 @@ def test_everything_moves_and_nothing_is_lost(tmp_path: Path, ended: Callable[..
         assert model["compared"] > 0
         assert model["followed_from"]["prisma"] > 0
         assert model["followed_from"]["sqlalchemy"] > 0
+        assert sum(model["reconciled"].values()) > 0
         assert set(STAGES) <= {move["to"] for move in model["moves"]}
     back = ["off" in [move["to"] for move in model["moves"]] for model in models.values()]
     assert 1 == sum(back)
@@ -213,7 +218,7 @@ async def test_a_database_that_belongs_to_somebody(
 async def test_databases_of_ones_own(
     tmp_path: Path, postgres: EmbeddedPostgres, fresh_database: Callable[..., Any]
 ) -> None:
-    """Given two empty databases, the demo runs there, and refuses them the next time."""
+    """Given two empty databases, the demo runs there, leaves nothing of crossfade's, and refuses them the next time."""
     legacy, target = await fresh_database(), await fresh_database()
     given = ("--legacy-dsn", legacy.libpq_url(), "--target-dsn", target.libpq_url())
 
@@ -221,21 +226,30 @@ async def test_databases_of_ones_own(
     again, _, refusal = run(tmp_path, *SHORT, *given)
 
     assert 0 == code, out + err
+    for dsn in (legacy, target):
+        connection = await asyncpg.connect(**dsn.asyncpg_kwargs())
+        found = await connection.fetchrow(
+            "SELECT (SELECT count(*) FROM pg_namespace WHERE nspname ~ 'crossfade') AS schemas,"
+            " (SELECT count(*) FROM pg_trigger WHERE tgname ~ 'crossfade') AS triggers"
+        )
+        await connection.close()
+        assert (0, 0) == tuple(found)
     assert 2 == again
     assert "already holds rows in users" in refusal
 
 
 def test_kill_9_leaves_no_process(tmp_path: Path, ended: Callable[..., bool]) -> None:
-    """PostgreSQL and Node end with the demo, however it ends."""
+    """PostgreSQL, Node and the worker end with the demo, however it ends."""
     with demo(tmp_path, "--seconds", "60", "--rows", "500") as process:
-        wait_for(process.stderr, r"metrics: http")
+        wait_for(process.stderr, r"stage.moved")
         servers = descendants(process.pid)
         commands = " ".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in servers)
         process.kill()
         process.communicate()
 
     assert "postgres" in commands
-    assert "node" in commands
+    assert 2 == commands.count("server.mjs")
+    assert "marketplace.demo.worker" in commands
     assert all(ended(pid) for pid in servers)
 
 

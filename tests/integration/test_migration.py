@@ -17,8 +17,10 @@ from crossfade.events import FlagRejected, ReadCompared, StageMoved, Verdict, Wr
 from crossfade.flags.files import FileFlags, write_stage
 from crossfade.migration import Migration
 from crossfade.paths.sqlalchemy import SqlAlchemyPath
-from crossfade.repository import RepositorySettings
+from crossfade.reconcile import ReconcileSettings
 from crossfade.stages import Side, Stage
+from crossfade.store import Store
+from crossfade.store.install import install
 from crossfade.testing import RecordingObserver
 from databases import FreshDatabase
 from marketplace.client import MarketplaceClient
@@ -62,14 +64,28 @@ class Running:
 @asynccontextmanager
 async def running(fresh_database: FreshDatabase, flags: Path) -> AsyncIterator[Running]:
     """Open a migration whose flags stand in `flags`."""
-    legacy, target = await fresh_database(), await fresh_database()
+    dsns = {side: await fresh_database() for side in Side}
     observer = RecordingObserver()
     schema = marketplace_schema()
-    async with open_side(Side.PRISMA, legacy) as prisma, open_side(Side.SQLALCHEMY, target) as new:
-        paths = {Side.PRISMA: prisma.path, Side.SQLALCHEMY: new.path}
-        settings = RepositorySettings(capture_at_off=True)
-        provider = FileFlags(flags, schema.models, observer)
-        async with Migration(schema, paths, provider, observer=observer, settings=settings) as migration:
+    async with (
+        open_side(Side.PRISMA, dsns[Side.PRISMA]) as prisma,
+        open_side(Side.SQLALCHEMY, dsns[Side.SQLALCHEMY]) as new,
+    ):
+        stores = {side: Store(side, dsn, schema) for side, dsn in dsns.items()}
+        for store in stores.values():
+            await install(store, by="test")
+        async with Migration(
+            schema,
+            {Side.PRISMA: prisma.path, Side.SQLALCHEMY: new.path},
+            FileFlags(flags, schema.models, observer),
+            stores=stores,
+            followers={
+                side: SqlAlchemyPath(schema, TABLES, RECORDS, dsn, side=side, role="follower")
+                for side, dsn in dsns.items()
+            },
+            observer=observer,
+            reconciling=ReconcileSettings(settle=0.05),
+        ) as migration:
             yield Running(migration, observer, flags, prisma, new)
 
 
@@ -84,7 +100,7 @@ async def test_a_model_walks_there_and_back_by_its_flag_file(
 ) -> None:
     """Written at every stop, read at every stop, the same in both stores at the end."""
     async with running(fresh_database, flags) as run:
-        stops = [*list(Stage)[1:5], *reversed(list(Stage)[:4])]
+        stops = [*list(Stage)[1:5], *reversed(list(Stage)[:4]), Stage.DUALWRITE]
         for number, stage in enumerate(stops):
             await run.reach("User", stage)
             created = await run.db.user.create(

@@ -28,7 +28,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("name", "arguments"), CALLS)
 async def test_a_call_is_its_operation(name: str, arguments: dict[str, Any]) -> None:
     """Arguments arrive as they were given, and no others."""
-    async with TwoSides(Stage.OFF, capture_at_off=False) as sides:
+    async with TwoSides(Stage.OFF) as sides:
         await getattr(sides.author, name)(**arguments)
 
     assert [Operation("Author", Action(name), arguments)] == sides.prisma.executed
@@ -36,7 +36,7 @@ async def test_a_call_is_its_operation(name: str, arguments: dict[str, Any]) -> 
 
 async def test_none_means_not_given_at_the_top_and_null_inside() -> None:
     """As Prisma Client Python has it."""
-    async with TwoSides(Stage.OFF, capture_at_off=False) as sides:
+    async with TwoSides(Stage.OFF) as sides:
         await sides.author.find_many(take=None, where={"name": None})
 
     assert [{"where": {"name": None}}] == [operation.arguments for operation in sides.prisma.executed]

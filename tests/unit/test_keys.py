@@ -1,19 +1,21 @@
 """Keys: which rows an operation names and which it touched."""
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from crossfade.keys import (
     Key,
-    is_primary,
     key_from_where,
-    keys_named,
     keys_written,
     parent_keys,
-    primary_key_named,
     read_by_key,
-    unique_keys,
+    rows_referred,
+    text_of,
+    text_of_key,
     where_of,
 )
 from crossfade.operation import Action, Operation
@@ -50,54 +52,47 @@ def test_a_key_finds_its_own_row(spec: Any, key: Key) -> None:
     assert read_by_key(spec, key).arguments["where"] == where_of(spec, key)
 
 
-def test_only_the_primary_key_is_primary() -> None:
-    """Any other unique key is vague about which row it will be."""
-    assert [True, False] == [is_primary(AUTHOR, BY_ID), is_primary(AUTHOR, BY_EMAIL)]
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("a", ("a",)), (7, ("7",)), (UUID(int=5), ("00000000-0000-0000-0000-000000000005",))],
+)
+def test_a_key_has_the_text_that_the_stores_note(value: Any, text: tuple[str, ...]) -> None:
+    """Of texts, numbers and UUIDs, whatever the session's settings."""
+    row = record_classes(SMALL)["Author"].build({"id": value})
+
+    assert text == text_of_key(AUTHOR, row)
+    assert text == text_of(Key("Author", (("id", value),)))
 
 
-def test_values_name_the_primary_key_or_else_every_other_unique_one() -> None:
-    """An id settles it; without one, whatever else is unique and given."""
-    assert [BY_ID] == unique_keys(AUTHOR, {"id": "a1", "email": "e"})
-    assert [BY_EMAIL] == unique_keys(AUTHOR, {"email": "e", "name": "N"})
-    assert [BY_TITLE] == unique_keys(BOOK, {"title": "T", "author_id": "a1"})
-    assert [] == unique_keys(AUTHOR, {"email": None})
+@pytest.mark.parametrize("value", [datetime(2026, 1, 1, tzinfo=UTC), Decimal("1.0"), True, None])
+def test_a_key_whose_text_depends_on_its_column_has_none(value: Any) -> None:
+    """Python cannot tell a timestamp's zone or a number's scale."""
+    assert text_of(Key("Author", (("id", value),))) is None
+
+
+@pytest.mark.parametrize(
+    ("action", "data", "keys"),
+    [
+        (Action.CREATE, {"title": "T", "author_id": "a1"}, [BY_ID]),
+        (Action.CREATE_MANY, [{"author_id": "a1"}, {"title": "T"}], [BY_ID]),
+        (Action.UPSERT, {"create": {"author_id": "a1"}, "update": {}}, [BY_ID]),
+        (Action.CREATE, {"author": {"connect": {"email": "e"}}}, [BY_EMAIL]),
+        (Action.CREATE, {"author": {"connect": {"a_b": {"a": 1, "b": 2}}}}, [None]),
+        (Action.UPDATE, {"title": "T"}, []),
+        (Action.DELETE, None, []),
+    ],
+)
+def test_a_write_names_the_rows_it_refers_to(action: Action, data: Any, keys: list[Key | None]) -> None:
+    """By foreign keys and by `connect`; a compound key is left to be found otherwise."""
+    found = rows_referred(BOOK, Operation("Book", action, {"data": data}))
+
+    assert [("Author", key) for key in keys] == found
 
 
 def test_a_child_names_its_parents() -> None:
     """By its foreign keys, when they are given."""
     assert [BY_ID] == parent_keys(BOOK, {"author_id": "a1"})
     assert [] == parent_keys(BOOK, {"title": "T"})
-
-
-@pytest.mark.parametrize(
-    ("operation", "keys", "primary"),
-    [
-        (Operation("Author", Action.CREATE, {"data": {"id": "a1"}}), [BY_ID], BY_ID),
-        (Operation("Author", Action.CREATE, {"data": {"email": "e"}}), [BY_EMAIL], None),
-        (Operation("Author", Action.DELETE, {"where": {"email": "e"}}), [BY_EMAIL], None),
-        (
-            Operation("Author", Action.UPDATE, {"where": {"id": "a1"}, "data": {"email": "e"}}),
-            [BY_ID, BY_EMAIL],
-            BY_ID,
-        ),
-        (
-            Operation(
-                "Author",
-                Action.UPSERT,
-                {"where": {"email": "e"}, "data": {"create": {"id": "a1"}, "update": {}}},
-            ),
-            [BY_EMAIL, BY_ID],
-            None,
-        ),
-        (Operation("Author", Action.UPDATE_MANY, {"where": {}, "data": {}}), [], None),
-    ],
-)
-def test_a_write_of_unknown_outcome_names_every_row_it_may_have_touched(
-    operation: Operation, keys: list[Key], primary: Key | None
-) -> None:
-    """The row it looked for, and the row it would have made."""
-    assert keys == keys_named(AUTHOR, operation)
-    assert primary == primary_key_named(AUTHOR, operation)
 
 
 def test_a_row_that_changed_its_key_was_touched_under_both() -> None:

@@ -211,15 +211,12 @@ def test_words_from_outside_cannot_flood_a_label(observer: PrometheusObserver) -
 
 
 def test_gauges_are_asked_at_every_scrape(observer: PrometheusObserver) -> None:
-    """They follow what they watch, and do not exist before something is watched."""
+    """They follow what they watch."""
     waiting = [1, 2, 3]
-    assert sample(observer, "dirty_keys") is None
     observer.watch_queue(Role.FOLLOWER, lambda: len(waiting))
-    observer.watch_dirty_keys(lambda: 7)
     waiting.pop()
 
     assert sample(observer, "queue_length", role="follower") == 2
-    assert sample(observer, "dirty_keys") == 7
 
 
 def test_metrics_are_served_and_read_back() -> None:
@@ -260,7 +257,6 @@ def test_the_page_lists_every_metric_with_its_labels() -> None:
     rows = re.findall(r"^\| `(crossfade_\w+)` \|([^|]*)\|", page, re.MULTILINE)
     listed = {name: tuple(label for label in labels.strip().split(", ") if label) for name, labels in rows}
     observer = PrometheusObserver({"User": ["id"]}, CollectorRegistry())
-    observer.watch_dirty_keys(lambda: 0)
     observer.watch_queue(Role.FOLLOWER, lambda: 0)
     labels = {
         metric._name + ("_total" if metric._type == "counter" else ""): metric._labelnames

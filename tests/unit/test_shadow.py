@@ -76,6 +76,7 @@ async def test_a_difference_that_passes_is_in_flight() -> None:
                 await held.wait()
 
         sides.sqlalchemy.before = hold_writes
+        sides.settler.pending = {("Author", ("a1",))}
         await sides.author.create(data=AUTHOR)
         await sides.author.find_unique(where={"id": "a1"})
         asyncio.get_running_loop().call_later(0.05, held.set)
@@ -84,33 +85,49 @@ async def test_a_difference_that_passes_is_in_flight() -> None:
     assert [Verdict.IN_FLIGHT] == verdicts(sides)
 
 
-async def test_a_difference_under_a_write_that_does_not_end_is_in_flight() -> None:
-    """Without a moment of rest nothing can be proved."""
+OURS, ANOTHER = ("Author", ("a1",)), ("Author", ("a2",))
+ONE = {"find_unique": {"where": {"id": "a1"}}, "find_many": {"where": {"email": "a@b.c"}}}
+
+
+@pytest.mark.parametrize("call", ONE)
+@pytest.mark.parametrize(
+    ("pending", "verdict"),
+    [
+        ({OURS}, Verdict.IN_FLIGHT),
+        (None, Verdict.IN_FLIGHT),
+        ({ANOTHER}, Verdict.MISMATCHED),
+        (set(), Verdict.MISMATCHED),
+    ],
+)
+async def test_a_difference_in_rows_that_wait_to_be_verified_proves_nothing(
+    call: str, pending: Any, verdict: Verdict
+) -> None:
+    """What has been touched and not verified may differ; what has not may not."""
     async with TwoSides(Stage.SHADOW) as sides:
         await sides.author.create(data=AUTHOR)
         await sides.rest()
         spoil(sides, Side.SQLALCHEMY, name="other")
-        ticket = sides.repository.capture.begin("Author", None, many=False)
-        await sides.author.find_unique(where={"id": "a1"})
+        sides.settler.pending = pending
+        await getattr(sides.author, call)(**ONE[call])
         await sides.repository.shadow.drain()
-        sides.repository.capture.end("Author", None, [], ticket, many=False)
 
-    assert [Verdict.IN_FLIGHT] == verdicts(sides)
+    assert [verdict] == verdicts(sides)
 
 
-async def test_a_difference_under_a_delete_that_cascades_is_in_flight() -> None:
-    """Rows that go with a row of another model may be gone on one side first."""
+@pytest.mark.parametrize(
+    ("pending", "verdict"), [({ANOTHER}, Verdict.IN_FLIGHT), (set(), Verdict.MISMATCHED)]
+)
+async def test_a_count_is_judged_when_nothing_waits(pending: Any, verdict: Verdict) -> None:
+    """Any row may explain a count, so that all of them must be level."""
     async with TwoSides(Stage.SHADOW) as sides:
-        await sides.author.create(data=AUTHOR)
+        await sides.author.create(data={**AUTHOR, "name": "N"})
         await sides.rest()
         spoil(sides, Side.SQLALCHEMY, name="other")
-        capture, reached = sides.repository.capture, frozenset({"Author"})
-        ticket = capture.begin("Shop", None, many=False, shakes=reached)
-        await sides.author.find_unique(where={"id": "a1"})
+        sides.settler.pending = pending
+        await sides.author.count(where={"name": "N"})
         await sides.repository.shadow.drain()
-        capture.end("Shop", None, [], ticket, many=False, shakes=reached)
 
-    assert [Verdict.IN_FLIGHT] == verdicts(sides)
+    assert [verdict] == verdicts(sides)
 
 
 async def test_a_failing_shadow_is_an_error_and_not_the_callers() -> None:
@@ -232,12 +249,12 @@ async def test_a_read_that_spans_a_model_that_is_not_fed_is_not_compared() -> No
 
 async def test_a_second_look_that_has_to_wait_holds_no_worker() -> None:
     """New questions are judged while an old one waits for a moment of rest; too many that wait are dropped."""
-    settings = ShadowSettings(workers=1, rechecks=100, recheck_limit=1, pause=0.01, settle_deadline=0.01)
+    settings = ShadowSettings(workers=1, rechecks=100, recheck_limit=1, pause=0.01)
     async with TwoSides(Stage.SHADOW, shadow=settings) as sides:
         await sides.author.create(data=AUTHOR)
         await sides.rest()
         spoil(sides, Side.SQLALCHEMY, name="other")
-        ticket = sides.repository.capture.begin("Author", None, many=False)
+        sides.settler.pending = None
         for _ in range(2):
             await sides.author.find_unique(where={"id": "a1"})
         await sides.author.count(where={"email": "a@b.c"})
@@ -247,6 +264,6 @@ async def test_a_second_look_that_has_to_wait_holds_no_worker() -> None:
         assert [Verdict.MATCHED] == verdicts(sides)
         assert ["recheck_full"] == [event.reason for event in sides.observer.of(ShadowDropped)]
 
-        sides.repository.capture.end("Author", None, [], ticket, many=False)
-        await sides.rest()
+        sides.settler.pending = set()
+        await sides.repository.shadow.drain()
     assert [Verdict.MATCHED, Verdict.MISMATCHED] == verdicts(sides)

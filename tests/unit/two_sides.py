@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Self
 
 from crossfade.client import DatabaseClient
-from crossfade.reconcile import ReconcileSettings
 from crossfade.repository import Repository, RepositorySettings
 from crossfade.shadow import ShadowSettings
 from crossfade.stages import Side, Stage
-from crossfade.testing import MemoryPath, RecordingObserver, record_classes
+from crossfade.testing import MemoryPath, MemorySettler, RecordingObserver, record_classes
 from small_schema import SMALL
 
 AUTHOR = {"id": "a1", "email": "a@b.c"}
 FAST = {
-    "capture_at_off": True,
-    "shadow": ShadowSettings(pause=0.0, rechecks=3, settle_deadline=0.2, deadline=0.5),
-    "reconcile": ReconcileSettings(settle=0.0, interval=0.001, backoff=0.001, longest_backoff=0.01),
+    "shadow": ShadowSettings(pause=0.001, rechecks=3, deadline=0.5),
     "follow_deadline": 0.5,
-    "drain_deadline": 0.5,
-    "pause_deadline": 0.5,
+    "move_deadline": 0.5,
 }
+
+
+class Announcements:
+    """Records that a test places by itself; who waits for one hears of it through `arrived`."""
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self.asked: list[tuple[str, int]] = []
+
+    async def newer_than(self, model: str, epoch: int, seconds: float) -> None:
+        """Wait for `arrived`."""
+        self.asked.append((model, epoch))
+        async with asyncio.timeout(seconds):
+            await self.arrived.wait()
 
 
 class TwoSides:
@@ -31,9 +42,14 @@ class TwoSides:
         self.prisma = MemoryPath(Side.PRISMA, SMALL, records)
         self.sqlalchemy = MemoryPath(Side.SQLALCHEMY, SMALL, records)
         self.observer = RecordingObserver()
+        paths = {Side.PRISMA: self.prisma, Side.SQLALCHEMY: self.sqlalchemy}
+        self.settler = MemorySettler(paths, lambda model: self.repository.plan(model).authority)
+        self.records = Announcements()
         self.repository = Repository(
             SMALL,
-            {Side.PRISMA: self.prisma, Side.SQLALCHEMY: self.sqlalchemy},
+            paths,
+            settler=self.settler,
+            records=self.records,
             stages={"Author": author, "Book": author if book is None else book},
             observer=self.observer,
             settings=RepositorySettings(**(FAST | settings)),
@@ -50,6 +66,7 @@ class TwoSides:
 
     async def rest(self) -> None:
         """Wait until everything that was begun off the caller's time is over."""
+        await self.repository.queue.settle(SMALL.models)
         await self.repository.shadow.drain()
         assert await self.repository.drain(5.0)
 

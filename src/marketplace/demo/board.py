@@ -35,7 +35,10 @@ class Gauges(Protocol):
     """What the board asks of the running demo beside the tally."""
 
     def queues(self) -> tuple[int, int, int]:
-        """Return how many follower writes, shadow reads and touched keys are waiting."""
+        """Return how many follower writes, shadow reads and captured keys are waiting."""
+
+    def others(self) -> dict[str, str]:
+        """Return what everybody else is doing who writes to the stores, by who it is."""
 
     def failures(self) -> int:
         """Return how many calls have failed that should not have."""
@@ -109,6 +112,7 @@ class Board:
             mismatched=sum(model.mismatched for model in models.values()),
             failed=gauges.failures(),
             waiting={"follow": follows, "shadow": shadows, "keys": keys},
+            others=gauges.others(),
         )
 
     def _render(self, gauges: Gauges) -> Group:
@@ -118,7 +122,8 @@ class Board:
         table.add_column("model", no_wrap=True, width=18)
         table.add_column("stage", no_wrap=True, width=21)
         for title, width in (
-            ("ops/s", 5), ("compared", 8), ("differ", 6), ("followed", 8), ("prisma", 9), ("sqlalch.", 9),
+            ("ops/s", 5), ("compared", 8), ("differ", 6), ("followed", 8), ("verified", 8), ("repaired", 8),
+            ("prisma", 9), ("sqlalch.", 9),
         ):  # fmt: skip
             table.add_column(title, justify="right", no_wrap=True, width=width)
         for name, model in models.items():
@@ -129,6 +134,8 @@ class Board:
                 f"{model.compared:,}",
                 Text(f"{model.mismatched:,}", style="bold red" if model.mismatched else "dim"),
                 f"{model.followed:,}",
+                f"{model.verified:,}",
+                f"{model.repaired:,}",
                 _ms(model.percentiles(Side.PRISMA, now - WINDOW)),
                 _ms(model.percentiles(Side.SQLALCHEMY, now - WINDOW)),
             )
@@ -153,6 +160,8 @@ class Board:
         text.append(
             f"\nwaiting: {follows} follower writes, {shadows} shadow reads, {keys} keys to verify", "dim"
         )
+        others = "   ".join(f"{who}: {what}" for who, what in gauges.others().items())
+        text.append(f"\n{others}", "dim")
         text.append("   times: p50/p99 in ms", "dim")
         return text
 

@@ -6,56 +6,67 @@ and spoils one thing for one model; everything else passes through.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from crossfade.operation import READS, Action, Operation
-from crossfade.paths import Path
+from crossfade.paths import Path, PathTransaction
 from crossfade.stages import Side
+from marketplace.demo.paths import PassingPath
 
 Execute: TypeAlias = Callable[[Operation], Awaitable[Any]]
 
 
-class BrokenPath:
-    """A path with a defect in front of it."""
+class BrokenPath(PassingPath):
+    """A path with a defect in front of it, which shows inside transactions as well."""
 
     def __init__(self, path: Path, defect: Defect) -> None:
-        self._path = path
+        super().__init__(path)
+        self._defect = defect
+
+    async def execute(self, operation: Operation) -> Any:
+        """Execute one operation, with the defect where it applies."""
+        return await self._defect.applied(self._path.execute, operation)
+
+    async def begin(self, *, max_wait: float = 2.0, timeout: float = 5.0) -> PathTransaction:  # noqa: ASYNC109
+        """Start a transaction with the defect."""
+        return _BrokenTransaction(await self._path.begin(max_wait=max_wait, timeout=timeout), self._defect)
+
+
+class _BrokenTransaction:
+    """A transaction with a defect."""
+
+    def __init__(self, inner: PathTransaction, defect: Defect) -> None:
+        self._inner = inner
         self._defect = defect
 
     @property
     def side(self) -> Side:
         """Which side this is."""
-        return self._path.side
-
-    async def connect(self) -> None:
-        """Open the real path."""
-        await self._path.connect()
-
-    async def close(self) -> None:
-        """Close the real path."""
-        await self._path.close()
+        return self._inner.side
 
     async def execute(self, operation: Operation) -> Any:
         """Execute one operation, with the defect where it applies."""
-        if operation.model != self._defect.model:
-            return await self._path.execute(operation)
-        return await self._defect.execute(self._path.execute, operation)
+        return await self._defect.applied(self._inner.execute, operation)
 
-    async def reserve(self, model: str, field: str, count: int) -> list[int]:
+    async def batch(self, operations: Sequence[Operation]) -> None:
         """Pass on."""
-        return await self._path.reserve(model, field, count)
+        await self._inner.batch(operations)
 
-    async def sequence_value(self, model: str, field: str) -> int:
+    async def hold(self, models: Sequence[str]) -> None:
         """Pass on."""
-        return await self._path.sequence_value(model, field)
+        await self._inner.hold(models)
 
-    async def advance_sequence(self, model: str, field: str, value: int) -> None:
+    async def commit(self) -> None:
         """Pass on."""
-        await self._path.advance_sequence(model, field, value)
+        await self._inner.commit()
+
+    async def rollback(self) -> None:
+        """Pass on."""
+        await self._inner.rollback()
 
 
 class Defect(NamedTuple):
@@ -64,6 +75,12 @@ class Defect(NamedTuple):
     model: str
     description: str
     execute: Callable[[Execute, Operation], Awaitable[Any]]
+
+    async def applied(self, execute: Execute, operation: Operation) -> Any:
+        """Execute one operation, spoilt if it is of the defect's model."""
+        if operation.model != self.model:
+            return await execute(operation)
+        return await self.execute(execute, operation)
 
 
 def _with_data(operation: Operation, spoil: Callable[[str, Any], Any]) -> Operation:

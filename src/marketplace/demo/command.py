@@ -16,8 +16,12 @@ _BREAKS = "; ".join(f"{name}: {defect.description}" for name, defect in BREAKS.i
 
 
 def demo(
-    seconds: Annotated[float, typer.Option(min=5, help="How long the traffic flows.")] = DEFAULT_SECONDS,
-    rate: Annotated[float, typer.Option(min=1, help="Calls per second, on all models.")] = DEFAULT_RATE,
+    seconds: Annotated[
+        float, typer.Option(min=5, help="How long the models take to move under traffic.")
+    ] = DEFAULT_SECONDS,
+    rate: Annotated[
+        float, typer.Option(min=1, help="Calls per second, on all models and in both processes.")
+    ] = DEFAULT_RATE,
     rows: Annotated[int, typer.Option(min=200, help="Rows to begin with.")] = DEFAULT_ROWS,
     json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the outcome to this file.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Let everything run on until Ctrl-C.")] = False,

@@ -1,56 +1,48 @@
-"""The run: set the scene, let the traffic flow while the models walk, stop, and look at what is left."""
+"""The run: set the scene, let the traffic flow, bring crossfade in, let the models walk, and look at what is left."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
-from sqlalchemy import Table
 
 from crossfade.engine.launcher import EngineKind
 from crossfade.errors import ConfigurationError
 from crossfade.events import Observers, Role
-from crossfade.flags.files import FileFlags
 from crossfade.logs import StructlogObserver, configure_logging
 from crossfade.metrics import PrometheusObserver, serve
 from crossfade.migration import Migration
-from crossfade.paths import Path as SidePath
-from crossfade.paths.prisma import PrismaPath
-from crossfade.paths.sqlalchemy import SqlAlchemyPath
-from crossfade.repository import Repository, RepositorySettings
 from crossfade.settings import Settings
 from crossfade.stages import Side
-from marketplace.client import MarketplaceClient
+from crossfade.store.install import install, uninstall
+from crossfade.store.record import Record
+from marketplace.demo.application import Application
 from marketplace.demo.board import Board
-from marketplace.demo.breaks import BREAKS, BrokenPath
+from marketplace.demo.chronicle import read_chronicle
 from marketplace.demo.options import Options
+from marketplace.demo.report import show
 from marketplace.demo.rows import compare_stores, read_noted
-from marketplace.demo.stores import CLIENT_PACKAGE, Databases, Stores, open_stores
+from marketplace.demo.stores import Databases, Stores, open_stores
 from marketplace.demo.tally import Tally
-from marketplace.demo.verdict import Verdicts, show, write_json
+from marketplace.demo.traffic import Traffic
+from marketplace.demo.verdict import Verdicts, write_json
 from marketplace.demo.walk import Walk
-from marketplace.journal import Journal
-from marketplace.models import MODELS, Base
-from marketplace.population import Population
-from marketplace.records import RECORDS
+from marketplace.seed import copy_store
 from marketplace.subjects import SUBJECTS
-from marketplace.workload import Workload
 
 _DRAIN_SECONDS = 60.0
-_DRAIN_SECONDS_WHEN_BROKEN = 5.0
-"""A follower that writes wrong rows never gets level; there is no use in waiting for it."""
 _PIPE_WIDTH = 120
+_BY: Final = "demo"
 
 LOG_NAME: Final = "demo.log"
 
@@ -81,7 +73,7 @@ async def run_demo(options: Options) -> bool:
 
 
 class _Demo:
-    """One run. `directory` holds its flags and its log."""
+    """One run. `directory` holds its flags, its journals and its log."""
 
     def __init__(self, options: Options, console: Console, directory: Path) -> None:
         self._options = options
@@ -97,86 +89,116 @@ class _Demo:
             with self._timed("setup"):
                 scene = open_stores(self._options, databases, self._directory, self._board.step)
                 stores = await stack.enter_async_context(scene)
+                application = Application(
+                    stores.schema, stores.legacy, stores.target, stores.flags, self._options.defect
+                )
                 metrics = PrometheusObserver.for_schema(stores.schema)
                 logs = StructlogObserver()
                 stack.callback(logs.close)
                 observers = Observers(self._tally, metrics, logs)
                 address = stack.enter_context(serve(self._options.metrics_port, metrics.registry))
-                with self._board.step("starting Prisma's engine and the repository"):
-                    flags = FileFlags(stores.flags, stores.schema.models, observers)
-                    paths = self._paths(stores)
-                    # The rows were copied before the traffic starts, so what is written at `off` has to follow as well.
-                    settings = RepositorySettings(capture_at_off=True)
-                    migration = Migration(stores.schema, paths, flags, observer=observers, settings=settings)
-                    await stack.enter_async_context(migration)
-            _watch(metrics, migration.repository)
+                with self._board.step("starting Prisma's engine and the traffic"):
+                    traffic = Traffic(
+                        application,
+                        self._options,
+                        self._directory,
+                        self._tally,
+                        observers,
+                        Observers(self._tally, logs),  # metrics are those of one process
+                    )
+                    await stack.enter_async_context(traffic)
             self._board.say(f"metrics: {address}   flags: {stores.flags}")
             if stores.engine.kind is EngineKind.WASM:
                 self._board.say(
                     "Prisma's engine runs from its WASM build here; its times are not the native engine's."
                 )
-            verdicts = await self._perform(stores, migration)
+            with self._timed("introduction"):
+                migration = await self._introduce(application, traffic)
+                self._watch(metrics, migration)
+            verdicts = await self._perform(application, traffic, migration)
             show(verdicts, self._console)
             if self._options.json is not None:
                 write_json(verdicts, self._options.json)
             if self._options.keep:
                 await self._keep(stores, address)
+            await traffic.close()
+            with self._board.step("removing crossfade's objects from both stores"):
+                for store in application.stores().values():
+                    async with store:
+                        await uninstall(store, force=True)  # it is over: nobody uses it any more
         return verdicts.ok
 
-    def _paths(self, stores: Stores) -> dict[Side, SidePath]:
-        tables = {name: _table(model) for name, model in MODELS.items()}
-        new: SidePath = SqlAlchemyPath(stores.schema, tables, RECORDS, stores.target)
-        if self._options.defect is not None:
-            new = BrokenPath(new, BREAKS[self._options.defect])
-        old = PrismaPath.open(stores.schema, RECORDS, CLIENT_PACKAGE, stores.legacy.prisma_url())
-        return {Side.PRISMA: old, Side.SQLALCHEMY: new}
+    async def _introduce(self, application: Application, traffic: Traffic) -> Migration:
+        """Bring crossfade into a running application: install, copy, and release it to one process after the other."""
+        step = self._board.step
+        with step("installing capture and fence in both stores, under traffic"):
+            for store in application.stores().values():
+                async with store:
+                    await install(store, by=_BY)
+        with step("copying the legacy store to the target store, under traffic") as detail:
+            await traffic.workers.start()
+            counts = await copy_store(application.legacy, application.target, application.schema)
+            detail(f"{sum(counts.values()):,} rows")
+        with step("releasing crossfade to both processes, under traffic"):
+            await traffic.workers.ready()  # it is the first, and so it leads
+            return await traffic.release()
 
-    async def _perform(self, stores: Stores, migration: Migration) -> Verdicts:
-        schema, repository = stores.schema, migration.repository
-        start = await read_noted(stores.legacy, schema)
-        journal = Journal(start)
-        known = Population(random.Random(self._options.seed), start, journal)  # noqa: S311 - traffic, not secrets
-        client = MarketplaceClient(repository)
-        workload = Workload(schema, client, known, journal, rate=self._options.rate)
-        walk = Walk(schema, migration, stores.flags, self._tally, self._options.seconds)
+    def _watch(self, metrics: PrometheusObserver, migration: Migration) -> None:
+        """Show where the record places the models, whichever process has moved them."""
+        repository, models = migration.repository, self._tally.models
+
+        def place(record: Record) -> None:
+            if record.model in models:
+                metrics.place(record.model, record.stage)
+                self._tally.place(record.model, record.stage)
+
+        metrics.watch_queue(Role.FOLLOWER, lambda: len(repository.queue))
+        metrics.watch_queue(Role.SHADOW, lambda: len(repository.shadow))
+        for name, stage in repository.stages().items():
+            metrics.place(name, stage)
+            metrics.request(name, stage)
+            self._tally.place(name, stage)
+        migration.view.on_change(place)
+
+    async def _perform(self, application: Application, traffic: Traffic, migration: Migration) -> Verdicts:
+        schema, repository = application.schema, migration.repository
+        walk = Walk(schema, repository, application.flags, self._tally, self._options.seconds)
         self._tally.restart_clock()
         with self._timed("traffic"):
-            await self._traffic(workload, walk, _Gauges(repository, workload))
+            await traffic.flow(self._board, walk.run())
         with self._timed("drain"), self._board.step("letting the followers catch up"):
-            broken = any(model.mismatched for model in self._tally.models.values())
-            drained = await repository.drain(_DRAIN_SECONDS_WHEN_BROKEN if broken else _DRAIN_SECONDS)
+            drained = await repository.drain(_DRAIN_SECONDS)
             await repository.shadow.drain()
+            unsettled = [] if drained else await migration.reconciler.problems(schema.models)
         with self._timed("compare"), self._board.step("comparing every row of both stores") as detail:
-            tables = await compare_stores(schema, stores.legacy, stores.target)
+            tables = await compare_stores(schema, application.legacy, application.target)
             detail(f"{sum(table.rows for table in tables.values()):,} rows")
+        journal = traffic.journal
         with (
             self._timed("journal"),
             self._board.step("asking both stores for every acknowledged write") as detail,
         ):
             findings = {
-                Side.PRISMA: journal.verify(await read_noted(stores.legacy, schema)),
-                Side.SQLALCHEMY: journal.verify(await read_noted(stores.target, schema)),
+                Side.PRISMA: journal.verify(await read_noted(application.legacy, schema)),
+                Side.SQLALCHEMY: journal.verify(await read_noted(application.target, schema)),
             }
+            chronicle = await read_chronicle(schema, application.stores(), self._tally.began_at)
             detail(f"{journal.acknowledged:,} writes")
+        for name, moves in chronicle.moves.items():
+            self._tally.models[name].moves = moves
         return Verdicts(
             self._options,
             self._tally.models,
             tables,
             findings,
-            workload.account,
-            journal.acknowledged,
+            traffic.account,
+            traffic.figures(),
+            chronicle,
             walk.held,
             drained,
+            unsettled,
             self._timings,
         )
-
-    async def _traffic(self, workload: Workload, walk: Walk, gauges: _Gauges) -> None:
-        """Let the traffic flow until the walk is over, and for as many seconds as were asked for."""
-        stop = asyncio.Event()
-        async with _background(self._board.run(gauges)), asyncio.TaskGroup() as group:
-            group.create_task(workload.run(stop))
-            await asyncio.gather(walk.run(), asyncio.sleep(self._options.seconds))
-            stop.set()
 
     async def _keep(self, stores: Stores, address: str) -> None:
         say = self._board.say
@@ -195,30 +217,6 @@ class _Demo:
         began = perf_counter()
         yield
         self._timings[name] = perf_counter() - began
-
-
-class _Gauges:
-    """What the board shows of the repository and the workload."""
-
-    def __init__(self, repository: Repository, workload: Workload) -> None:
-        self._repository = repository
-        self._workload = workload
-
-    def queues(self) -> tuple[int, int, int]:
-        repository = self._repository
-        return len(repository.queue), len(repository.shadow), len(repository.capture.suspects)
-
-    def failures(self) -> int:
-        return self._workload.account.failures.total()
-
-
-def _watch(metrics: PrometheusObserver, repository: Repository) -> None:
-    metrics.watch_queue(Role.FOLLOWER, lambda: len(repository.queue))
-    metrics.watch_queue(Role.SHADOW, lambda: len(repository.shadow))
-    metrics.watch_dirty_keys(lambda: len(repository.capture.suspects))
-    for name, stage in repository.stages().items():
-        metrics.place(name, stage)
-        metrics.request(name, stage)
 
 
 def _databases(options: Options) -> Databases | None:
@@ -246,22 +244,6 @@ def _logging(console: Console, directory: Path) -> Iterator[None]:
     with (directory / LOG_NAME).open("a", encoding="utf-8") as file:
         configure_logging(stream=file)
         yield
-
-
-@asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _table(model: type[Base]) -> Table:
-    table = model.__table__
-    assert isinstance(table, Table)
-    return table
 
 
 def _end_on_sigterm() -> None:

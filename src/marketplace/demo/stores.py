@@ -1,4 +1,4 @@
-"""Sets the scene: two databases with the same rows, Prisma's engine and client, and a copy of the flags."""
+"""Sets the scene: the legacy store with its rows, a target store with empty tables, Prisma's engine, and the flags."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from crossfade.dsn import Dsn
 from crossfade.embedded import EmbeddedPostgres
@@ -22,7 +22,7 @@ from crossfade.stages import Stage
 from crossfade.stores import check_reachable
 from marketplace.db import connect
 from marketplace.demo.options import Options
-from marketplace.seed import copy_store, many_to_many, seed_legacy
+from marketplace.seed import many_to_many, seed_legacy
 from marketplace.setup import SCHEMA_FILE, apply_legacy_schema, upgrade_target
 
 Step: TypeAlias = Callable[[str], AbstractContextManager[Callable[[str], None]]]
@@ -30,8 +30,6 @@ Step: TypeAlias = Callable[[str], AbstractContextManager[Callable[[str], None]]]
 
 Databases: TypeAlias = tuple[Dsn, Dsn]
 """The legacy store and the target store."""
-
-CLIENT_PACKAGE: Final = "marketplace.prisma_client"
 
 _FLAGS = SCHEMA_FILE.parents[2] / "flags"
 _LEDGERS = frozenset({"_prisma_migrations", "alembic_version"})
@@ -44,7 +42,6 @@ class Stores:
     schema: Schema
     legacy: Dsn
     target: Dsn
-    rows: int
     flags: Path
     engine: EngineChoice
     server: EmbeddedPostgres | None
@@ -93,11 +90,8 @@ async def open_stores(
         with step("seeding the legacy store") as detail:
             counts = await seed_legacy(legacy, options.rows, options.seed)
             detail(f"{sum(counts.values()):,} rows")
-        with step("copying it to the target store") as detail:
-            counts = await copy_store(legacy, target, schema)
-            detail(f"{sum(counts.values()):,} rows")
         flags = await asyncio.to_thread(_copy_flags, directory / "flags", schema)
-        yield Stores(schema, legacy, target, sum(counts.values()), flags, engine, server)
+        yield Stores(schema, legacy, target, flags, engine, server)
 
 
 async def _demand_unused(dsn: Dsn, schema: Schema) -> None:

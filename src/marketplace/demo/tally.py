@@ -6,11 +6,15 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from time import monotonic
 from typing import NamedTuple
 
 from crossfade.events import (
+    AuthorityMissed,
     BreakerMoved,
+    CaptureLagged,
+    ConflictSettled,
     Difference,
     DifferenceKind,
     Event,
@@ -24,6 +28,7 @@ from crossfade.events import (
     StageHeld,
     StageMoved,
     StageRequested,
+    StaleRead,
     Verdict,
     WriteCompared,
 )
@@ -51,7 +56,7 @@ class Percentiles(NamedTuple):
 
 
 class Move(NamedTuple):
-    """One stage move, `at` seconds after the start."""
+    """One stage move, `at` seconds after the start. Writers waited `pause` seconds."""
 
     at: float
     before: Stage
@@ -75,6 +80,13 @@ class ModelTally:
     followed_from: Counter[Side] = field(default_factory=Counter)
     reconciled: Counter[str] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
+    misses: int = 0
+    """Writes that a store refused for want of authority, and that the other one took."""
+    stale_reads: int = 0
+    lagging: int = 0
+    """Captured keys that were not verified yet when that was looked at last."""
+    held: str | None = None
+    """Why it cannot move on, if so."""
     moves: list[Move] = field(default_factory=list)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     times: dict[Side, deque[tuple[float, float]]] = field(
@@ -95,6 +107,16 @@ class ModelTally:
     def mismatched(self) -> int:
         """How many reads and followed writes were confirmed to differ."""
         return self.reads[Verdict.MISMATCHED] + self.writes[Verdict.MISMATCHED]
+
+    @property
+    def verified(self) -> int:
+        """How many captured keys were verified."""
+        return self.reconciled.total()
+
+    @property
+    def repaired(self) -> int:
+        """How many rows of the follower were made equal."""
+        return self.reconciled["copied"] + self.reconciled["deleted"]
 
     @property
     def longest_pause(self) -> float:
@@ -129,16 +151,26 @@ class Tally:
         self.notes: deque[tuple[float, str]] = deque(maxlen=200)
         self._clock = clock
         self._began = clock()
+        self.began_at = datetime.now(UTC)
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     def restart_clock(self) -> None:
         """Count the time from now on."""
         self._began = self._clock()
+        self.began_at = datetime.now(UTC)
 
     @property
     def elapsed(self) -> float:
         """Seconds since the start."""
         return self._clock() - self._began
+
+    def place(self, model: str, stage: Stage) -> None:
+        """Note where the record places a model."""
+        tally = self.models[model]
+        if tally.stage is not stage:
+            tally.stage = stage
+            tally.held = None
+        self._wake()
 
     def note(self, text: str) -> None:
         """Say something to the spectator."""
@@ -172,7 +204,7 @@ class Tally:
             else:
                 self._waiting.append((holds, reached))
 
-    def _count(self, event: Event) -> None:
+    def _count(self, event: Event) -> None:  # noqa: PLR0912 - one branch for each fact
         match event:
             case ReadCompared(name, action, verdict, differences):
                 model = self.models[name]
@@ -184,18 +216,27 @@ class Tally:
                 model.writes[verdict] += 1
                 model.followed_from[_PLANS[model.stage].authority] += verdict in _JUDGED
                 self._mismatched(name, verdict, f"{action} of", differences)
-            case RowReconciled(name, outcome):
-                self.models[name].reconciled[outcome] += 1
+            case RowReconciled(name, outcome, rows):
+                self.models[name].reconciled[outcome] += rows
+            case CaptureLagged(name, keys):
+                self.models[name].lagging = keys
+            case ConflictSettled(name, kind, policy):
+                self.note(f"conflict: {kind} of {name}, settled by {policy}")
+            case AuthorityMissed(name):
+                self.models[name].misses += 1
+            case StaleRead(name):
+                self.models[name].stale_reads += 1
             case FollowDropped(name, _, reason) | ShadowDropped(name, _, reason):
                 self.models[name].drops[reason] += 1
             case StageRequested(name, stage):
                 self.models[name].requested = stage
+                self.models[name].held = None
             case StageMoved(name, before, after, pause):
-                self.models[name].stage = after
                 self.models[name].moves.append(Move(self.elapsed, before, after, pause))
                 waited = f" (writers waited {pause * 1000:.0f} ms)" if pause else ""
                 self.note(f"{name}: {before} → {after}{waited}")
             case StageHeld(name, stage, wanted, reason):
+                self.models[name].held = reason
                 self.note(f"{name} stays at {stage}, not {wanted}: {reason}")
             case BreakerMoved(side, state):
                 self.note(f"the breaker in front of {side} is {state}")

@@ -1,4 +1,4 @@
-"""The end: what was found, as a table, a sentence, and a JSON document."""
+"""The end: what was found, as figures, a sentence, and a JSON document."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from crossfade.events import Verdict
+from crossfade.reconcile import Problem
 from crossfade.stages import Side, Stage
 from marketplace.calls import Account
+from marketplace.demo.chronicle import Chronicle
 from marketplace.demo.options import Options
 from marketplace.demo.rows import TableComparison
 from marketplace.demo.tally import ModelTally, Percentiles
+from marketplace.demo.traffic import Figures
+from marketplace.demo.workers import KILLS
 from marketplace.journal import Finding, Loss
 
 
@@ -40,9 +40,11 @@ class Verdicts:
     tables: Mapping[str, TableComparison]
     findings: Mapping[Side, Sequence[Finding]]
     account: Account
-    acknowledged: int
+    traffic: Figures
+    chronicle: Chronicle
     held: Mapping[str, str]
     drained: bool
+    unsettled: Sequence[Problem]
     timings: Mapping[str, float]
 
     def lost(self, model: str | None = None) -> int:
@@ -78,13 +80,17 @@ class Verdicts:
             none("mismatched", sum(model.mismatched for model in models)),
             none("increments applied twice", self.repeated()),
             none("failed calls", self.account.failures.total()),
-            none("keys left unverified", 0 if self.drained else 1),
+            none("models with keys left unverified", 0 if self.drained else self._unverified()),
             all_models("models with reads compared", sum(model.compared > 0 for model in models)),
             all_models("models with writes followed, Prisma first", _followed(models, Side.PRISMA)),
             all_models("models with writes followed, SQLAlchemy first", _followed(models, Side.SQLALCHEMY)),
             all_models("models that passed every stage", sum(map(_passed_every_stage, models))),
+            Figure("workers killed", self.traffic.kills, str(KILLS), self.traffic.kills == KILLS),
             all_models("models complete", sum(model.stage is Stage.COMPLETE for model in models)),
         ]
+
+    def _unverified(self) -> int:
+        return len({problem.model for problem in self.unsettled}) or 1
 
     @property
     def ok(self) -> bool:
@@ -110,9 +116,9 @@ def sentence(verdicts: Verdicts) -> str:
         rows = sum(table.rows for table in verdicts.tables.values())
         compared = sum(model.compared for model in verdicts.models.values())
         return (
-            f"All {len(verdicts.models)} models moved from Prisma to SQLAlchemy under {calls:,} calls:"
-            f" none of {verdicts.acknowledged:,} acknowledged writes was lost, all {rows:,} rows are the same in both"
-            f" stores, and none of {compared:,} compared reads was mismatched."
+            f"All {len(verdicts.models)} models moved from Prisma to SQLAlchemy under {calls:,} calls, which never"
+            f" paused: none of {verdicts.traffic.acknowledged:,} acknowledged writes was lost, all {rows:,} rows are"
+            f" the same in both stores, and none of {compared:,} compared reads was mismatched."
         )
     return "Not as it should be: " + "; ".join(problems(verdicts)) + "."
 
@@ -138,7 +144,10 @@ def problems(verdicts: Verdicts) -> list[str]:
     for (model_name, call, error), count in sorted(verdicts.account.failures.items()):
         found.append(f"{model_name}: {count} × {call} failed with {error}")
     if not verdicts.drained:
-        found.append("the follower could not be brought level in time")
+        why = "; ".join(
+            f"{problem.count} keys of {problem.model}: {problem.problem}" for problem in verdicts.unsettled
+        )
+        found.append("the follower could not be brought level in time" + (f" ({why})" if why else ""))
     found += [
         f"{name} was held: {reason}"
         for name, reason in verdicts.held.items()
@@ -153,83 +162,6 @@ def problems(verdicts: Verdicts) -> list[str]:
 
 def _counted(fields: Counter[str]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in fields.most_common(5))
-
-
-def show(verdicts: Verdicts, console: Console) -> None:
-    """Print both tables, the figures that are not as they should be, and the sentence."""
-    console.print(_traffic(verdicts))
-    console.print()
-    console.print(_outcome(verdicts))
-    console.print()
-    account = verdicts.account
-    console.print(
-        f"{account.reads:,} reads and {account.writes:,} writes, {verdicts.acknowledged:,} of them acknowledged;"
-        f" refused as they should be: {sum(account.refusals.values()):,}; failed: {account.failures.total():,}"
-    )
-    style = "bold green" if verdicts.ok else "bold red"
-    console.print(Text(("✓ " if verdicts.ok else "✗ ") + sentence(verdicts), style=style))
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        box=None, pad_edge=False, collapse_padding=True, title=title, title_justify="left", title_style="bold"
-    )
-    table.add_column("model", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
-
-
-def _traffic(verdicts: Verdicts) -> Table:
-    table = _table(
-        "Compared",
-        "reads", "matched", "in flight", "mismatched", "ignored", "error", "skipped", "followed", "copied",
-    )  # fmt: skip
-    for name, model in verdicts.models.items():
-        reads = model.reads
-        table.add_row(
-            name,
-            f"{model.compared:,}",
-            f"{reads[Verdict.MATCHED]:,}",
-            f"{reads[Verdict.IN_FLIGHT]:,}",
-            _bad(model.mismatched),
-            *(f"{reads[verdict]:,}" for verdict in (Verdict.IGNORED, Verdict.ERROR, Verdict.SKIPPED)),
-            f"{model.followed:,}",
-            f"{model.reconciled['copied'] + model.reconciled['deleted']:,}",
-        )
-    return table
-
-
-def _outcome(verdicts: Verdicts) -> Table:
-    table = _table(
-        "Moved (p50/p99 in ms)",
-        "stage", "moves", "pause ms", "rows", "different", "lost", "prisma", "sqlalchemy",
-    )  # fmt: skip
-    for name, compared in verdicts.tables.items():
-        model = verdicts.models.get(name)
-        if model is None:
-            table.add_row(name, "", "", "", f"{compared.rows:,}", _bad(compared.different), "", "", "")
-            continue
-        table.add_row(
-            name,
-            str(model.stage),
-            str(len(model.moves)),
-            f"{model.longest_pause * 1000:.1f}",
-            f"{compared.rows:,}",
-            _bad(compared.different),
-            _bad(verdicts.lost(name)),
-            _ms(model.percentiles(Side.PRISMA)),
-            _ms(model.percentiles(Side.SQLALCHEMY)),
-        )
-    return table
-
-
-def _bad(count: int) -> Text:
-    return Text(f"{count:,}", style="bold red" if count else "")
-
-
-def _ms(times: Percentiles | None) -> str:
-    return "–" if times is None else f"{times.p50 * 1000:.1f}/{times.p99 * 1000:.1f}"
 
 
 # --- for programs ----------------------------------------------------------------------------------------------
@@ -254,7 +186,20 @@ def document(verdicts: Verdicts) -> dict[str, Any]:
         "break": verdicts.options.defect,
         "reads": account.reads,
         "writes": account.writes,
-        "acknowledged": verdicts.acknowledged,
+        "acknowledged": verdicts.traffic.acknowledged,
+        "unknown": verdicts.traffic.unknown,
+        "beside": {
+            "plain_sql": verdicts.traffic.script,
+            "sent_on": verdicts.traffic.sent_on,
+            "sessions": verdicts.traffic.sessions,
+        },
+        "workers": {
+            "killed": verdicts.traffic.kills,
+            "while_moving": verdicts.traffic.kills_while_moving,
+            "in_flight": verdicts.traffic.in_flight,
+        },
+        "captured": verdicts.chronicle.captured,
+        "conflicts": verdicts.chronicle.conflicts,
         "refused": dict(account.refusals),
         "failed": [
             {"model": model, "call": call, "error": error, "count": count}
@@ -286,6 +231,8 @@ def _model(verdicts: Verdicts, name: str, model: ModelTally) -> dict[str, Any]:
         "mismatched": model.mismatched,
         "mismatched_fields": dict(model.differences),
         "reconciled": dict(model.reconciled),
+        "sent_on": model.misses,
+        "stale_reads": model.stale_reads,
         "dropped": dict(model.drops),
         "rows": table.rows,
         "different": table.different,

@@ -4,8 +4,9 @@ The models start one after the other, parents first, so that for most of the run
 rests at every stage until something was seen there: writes followed, reads compared. One model goes as far as
 `rampdown`, walks all the way back to `off`, and forward again. When everyone has arrived, all go on to `complete`.
 
-Only flag files are written here. The watcher notices them and the conductor makes the moves, as in real life. Like a
-team would, the walk leaves a model where it stands as soon as a mismatch was confirmed for it.
+Only flag files are written here. The watcher notices them and the conductor, in whichever process leads, makes the
+moves, as in real life. Like a team would, the walk leaves a model where it stands as soon as a mismatch was confirmed
+for it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from crossfade.flags.files import write_stage
-from crossfade.migration import Migration
+from crossfade.repository import Repository
 from crossfade.schema import Schema
 from crossfade.stages import Side, Stage
 from marketplace.demo.tally import ModelTally, Tally
@@ -36,7 +37,7 @@ _REST: Mapping[Stage, float] = {
 _DETOUR_REST = 0.04
 
 _FORWARD = (Stage.DUALWRITE, Stage.SHADOW, Stage.LIVE, Stage.RAMPDOWN)
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 """Seconds to wait for something to be seen at a stage, and for a move to be in force."""
 _TOO_SLOW = f"{_PATIENCE:.0f} s were not enough; is --rate more than this machine sustains?"
 
@@ -57,13 +58,13 @@ class _HeldError(Exception):
 
 
 class Walk:
-    """Writes flag files in `flags` while the migration runs. `held` says which models did not get to the end."""
+    """Writes flag files in `flags` while a migration runs. `held` says which models did not get to the end."""
 
     def __init__(
-        self, schema: Schema, migration: Migration, flags: Path, tally: Tally, seconds: float
+        self, schema: Schema, repository: Repository, flags: Path, tally: Tally, seconds: float
     ) -> None:
         self.held: dict[str, str] = {}
-        self._migration = migration
+        self._repository = repository
         self._flags = flags
         self._tally = tally
         self._seconds = seconds
@@ -92,7 +93,7 @@ class Walk:
             await steps
         except _HeldError as reason:
             self.held[model] = str(reason)
-            self._tally.note(f"{model} is held at {self._migration.repository.stages()[model]}: {reason}")
+            self._tally.note(f"{model} is held at {self._repository.stages()[model]}: {reason}")
 
     async def _forward(self, model: str, rest: Mapping[Stage, float] = _REST) -> None:
         for stage in _FORWARD:
@@ -120,15 +121,15 @@ class Walk:
             pass
         if not self._is_at(model, stage):
             self._refuse_mismatched(model)
-            reason = self._migration.conductor.held().get(model, _TOO_SLOW)
+            reason = self._tally.models[model].held or _TOO_SLOW
             raise _HeldError(f"it cannot move to {stage} because {reason}")
 
     def _is_at(self, model: str, stage: Stage) -> bool:
-        return self._migration.repository.stages()[model] is stage
+        return self._repository.stages()[model] is stage
 
     def _is_blocked(self, model: str) -> bool:
         """Whether it waits for a model that goes no further."""
-        reason = self._migration.conductor.held().get(model, "")
+        reason = self._tally.models[model].held or ""
         return any(name in reason for name in self.held)
 
     async def _until_seen(self, model: str, stage: Stage) -> None:
