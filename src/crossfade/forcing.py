@@ -17,6 +17,7 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
@@ -25,7 +26,7 @@ import asyncpg
 from crossfade.errors import ConfigurationError, CrossfadeError, StageMoveError, StoreUnavailableError
 from crossfade.events import StageMoved
 from crossfade.moving import Mover
-from crossfade.reconciling.images import Image, Key, read_images
+from crossfade.reconcile.images import Image, Key, read_images
 from crossfade.stages import Side, Stage, has_moved, last_stage_of
 from crossfade.store.line import Line, bring_fence
 from crossfade.store.record import Record, SupersededError, advance, effective, guard
@@ -234,10 +235,14 @@ async def _suspects(lines: Mapping[Side, Line], pair: Mapping[Side, Image]) -> A
         own, line = pair[side], lines[side]
 
         async def noted(connection: Connection, own: Image = own, line: Line = line) -> list[asyncpg.Record]:
+            is_legacy = line.store.side is Side.PRISMA
+            until = await _opened(connection, line, own.table.owner) if is_legacy else None
             return await connection.fetch(
                 "SELECT key, (array_agg(op::text ORDER BY id DESC))[1] AS op"  # noqa: S608
-                f" FROM {line.store.own('change')} WHERE model = $1 GROUP BY key",
+                f" FROM {line.store.own('change')}"
+                " WHERE model = $1 AND ($2::timestamptz IS NULL OR at <= $2) GROUP BY key",
                 own.model,
+                until,
             )
 
         for row in await line.transact(noted, deadline=_LIST_SECONDS):
@@ -257,6 +262,17 @@ async def _suspects(lines: Mapping[Side, Line], pair: Mapping[Side, Image]) -> A
     keys = sorted(found)
     for start in range(0, len(keys), _BATCH):
         yield {key: found[key] for key in keys[start : start + _BATCH]}
+
+
+async def _opened(connection: Connection, line: Line, model: str) -> datetime | None:
+    """When this store was opened by force: it took followers until then, and since then authors, who lose nothing."""
+    opened: datetime | None = await connection.fetchval(
+        "SELECT max(at) FROM (SELECT at, epoch - lag(epoch) OVER (ORDER BY id) AS raised"  # noqa: S608
+        f" FROM {line.store.own('history')} WHERE model = $1) AS told WHERE raised >= $2",
+        model,
+        FORCED_EPOCHS,
+    )
+    return opened
 
 
 _LIST_SECONDS = 300.0

@@ -14,15 +14,15 @@ towards their requests; every process helps to keep the stores level.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Self
 
 from crossfade.conductor import Conductor
 from crossfade.errors import StoreUnavailableError
-from crossfade.events import CaptureLagged, NullObserver, Observer
+from crossfade.events import CaptureLagged, NullObserver, Observer, Observers
 from crossfade.flags import Flag, FlagProvider
-from crossfade.moving import Mover, MoveSettings
+from crossfade.moving import CrashPoint, Mover, MoveSettings
 from crossfade.operation import Pinner
 from crossfade.paths import Path
 from crossfade.planner import Planner
@@ -52,6 +52,7 @@ class Migration:
         pinner: what fills in ids and times.
         conduct: whether this process may become the leader.
         reconcile: whether this process verifies captured keys in the background.
+        at: awaited at each crash point of a move, for drills.
     """
 
     repository: Repository
@@ -75,19 +76,22 @@ class Migration:
         pinner: Pinner | None = None,
         conduct: bool = True,
         reconcile: bool = True,
+        at: Callable[[CrashPoint], Awaitable[None]] | None = None,
     ) -> None:
         self._schema = schema
         self._paths = paths
         self._flags = flags
         self._stores = stores
         self._followers = followers
-        self._observer = observer or NullObserver()
+        # What an observer raises must not end a move half-way.
+        self._observer: Observer = NullObserver() if observer is None else Observers(observer)
         self._settings = settings
         self._reconciling = reconciling
         self._moves = moves
         self._pinner = pinner
         self._conduct = conduct
         self._reconcile = reconcile
+        self._at = at or _nothing
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -125,7 +129,9 @@ class Migration:
                 self.repository.sample(name, flag.sample)
             self.reconciler.start(background=self._reconcile)
             stack.push_async_callback(self.reconciler.close)
-            self.mover = Mover(self._stores, self.reconciler, self._schema, self._observer, self._moves)
+            self.mover = Mover(
+                self._stores, self.reconciler, self._schema, self._observer, self._moves, at=self._at
+            )
             self.conductor = Conductor(
                 self.mover, self.view, Planner(self._schema), self._observer, self._stores, lead=self._conduct
             )
@@ -192,3 +198,7 @@ class Migration:
 async def _stop(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def _nothing(_: CrashPoint) -> None:
+    pass

@@ -32,7 +32,8 @@ from crossfade.errors import (
 from crossfade.events import AuthorityMissed, NullObserver, Observer, Role, StaleRead
 from crossfade.follow import FollowQueue
 from crossfade.follower import AcceptedWrite, Follower
-from crossfade.keys import Key, keys_written, rows_referred, text_of
+from crossfade.keys import Key, keys_written
+from crossfade.neighbours import Neighbours
 from crossfade.operation import (
     MANY_WRITES,
     READS,
@@ -134,6 +135,7 @@ class Repository:
         )
         self.standings = Standings(schema, self._settings.topology, stages or {})
         self._models = self.standings.models
+        self.neighbours = Neighbours(self._models, self._settler, self._settings.follow_deadline)
         self._lagging: frozenset[str] = frozenset()
         self.breakers = {side: Breaker(side, self._observer) for side in paths}
         self.queue = FollowQueue(
@@ -234,11 +236,13 @@ class Repository:
 
     async def _write(self, model: Standing, operation: Operation) -> Any:
         spanned = models_written(self.schema, operation)
-        if len(spanned) == 1 and model.plan.stage in self._unfollowed:
+        if len(spanned) == 1 and model.plan.stage in self._unfollowed and not model.awaits:
             epoch = model.epoch
+            authority = model.plan.authority
+            # Prisma's engine fills in by itself what a client mints.
+            made = operation if authority is Side.PRISMA else self._pinner.pin(operation)
             try:
-                path = self._paths[model.plan.authority]
-                return await ask(path, operation, Role.AUTHORITY, self._observer)
+                return await ask(self._paths[authority], made, Role.AUTHORITY, self._observer)
             except WrongAuthorityError as refusal:
                 deadline = monotonic() + self._settings.move_deadline
                 await self._wait_for_record({model.spec.name: epoch}, deadline, refusal)
@@ -293,13 +297,11 @@ class Repository:
         path = self._paths[plan.authority]
         if pinned.action is Action.CREATE_MANY:
             pinned = await self.with_reserved_ids(model.spec, path, pinned)
-        if model.restricted_by and pinned.action in _DELETES:
-            # A child that exists on its own side only would not forbid what it must forbid.
-            await self._settler.run_once(model.restricted_by, settle=0.0)
+        await self.neighbours.bring_restricting([pinned])
         try:
             result = await ask(path, pinned, Role.AUTHORITY, self._observer)
         except (ForeignKeyViolationError, RecordNotFoundError):
-            if not model.awaits or not await self._pull_parents(model, pinned):
+            if not await self.neighbours.pull_parents([pinned]):
                 raise
             result = await ask(path, pinned, Role.AUTHORITY, self._observer)
         if len(spanned) == 1:
@@ -348,24 +350,6 @@ class Repository:
         """Wait for a follower's part, within its deadline."""
         await asyncio.wait([job_done], timeout=self._settings.follow_deadline)
 
-    async def _pull_parents(self, model: Standing, operation: Operation) -> bool:
-        """Bring rows that a write refers to and that belong to the other side; whether it is worth another try."""
-        pulled = False
-        for name, key in rows_referred(model.spec, operation):
-            if self._models[name].plan.authority is model.plan.authority:
-                continue
-            spec = self.schema.models[name]
-            text = (
-                text_of(key)
-                if key is not None and tuple(n for n, _ in key.items) == spec.primary_key
-                else None
-            )
-            if text is None:
-                pulled = bool(await self._settler.run_once([name], settle=0.0)) or pulled
-            else:
-                pulled = bool(await self._settler.settle_keys(name, [text])) or pulled
-        return pulled
-
     async def with_reserved_ids(self, spec: ModelSpec, path: Path, operation: Operation) -> Operation:
         """Give the rows of a create the ids that the authority's sequence would give them.
 
@@ -394,9 +378,6 @@ class Repository:
             return False
         begun = [name for name, model in self._models.items() if has_begun(model.plan.stage)]
         return await self._settler.drain(begun, deadline - (monotonic() - began))
-
-
-_DELETES = frozenset({Action.DELETE, Action.DELETE_MANY})
 
 
 def _keys(spec: ModelSpec, operation: Operation, result: Any) -> tuple[Key, ...]:

@@ -14,7 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from crossfade.errors import DataError, RecordNotFoundError, TransactionError, WrongAuthorityError
+from crossfade.errors import (
+    DataError,
+    ForeignKeyViolationError,
+    RecordNotFoundError,
+    TransactionError,
+    WrongAuthorityError,
+)
 from crossfade.follower import AcceptedWrite
 from crossfade.keys import keys_written
 from crossfade.operation import MANY_WRITES, READS, Action, Operation, models_written
@@ -86,6 +92,9 @@ class Transaction:
         spec = repository.schema.models[operation.model]
         if pinned.action is Action.CREATE_MANY and self._path is not None:
             pinned = await repository.with_reserved_ids(spec, self._path, pinned)
+        # A transaction that has met an error is over, so what a write may lack is brought before it.
+        await repository.neighbours.pull_parents([pinned])
+        await repository.neighbours.bring_restricting([pinned])
         try:
             result = await inner.execute(pinned)
         except WrongAuthorityError as error:
@@ -187,7 +196,13 @@ async def execute_batch(repository: Repository, operations: Sequence[Operation])
             spec = schema.models[operation.model]
             creates = operation.action in (Action.CREATE, Action.CREATE_MANY)
             ready.append(await repository.with_reserved_ids(spec, path, operation) if creates else operation)
-        await path.batch(ready)
+        await repository.neighbours.bring_restricting(ready)
+        try:
+            await path.batch(ready)
+        except (ForeignKeyViolationError, RecordNotFoundError):
+            if not await repository.neighbours.pull_parents(ready):
+                raise
+            await path.batch(ready)
         return [AcceptedWrite(schema.models[each.model], plans[each.model], each, None, ()) for each in ready]
 
     accepted = await repository.with_authority(models, attempt)

@@ -18,7 +18,12 @@ from databases import FreshDatabase
 from property.relations.graph import Graph, Link, Model, Reference
 from property.relations.world import World, open_world
 
-MOVED = {"parent": {"Parent": Stage.LIVE, "Child": Stage.SHADOW}, "child": {"Parent": Stage.SHADOW, "Child": Stage.LIVE}}
+MOVED = {
+    "parent": {"Parent": Stage.LIVE, "Child": Stage.SHADOW},
+    "child": {"Parent": Stage.SHADOW, "Child": Stage.LIVE},
+}
+EARLY = {"Parent": Stage.LIVE, "Child": Stage.OFF}
+"""The parent has moved, and the child has not even begun."""
 PARENT = {"id": "p", "tag": "parent", "code": "one"}
 CHILD = {"id": "c", "tag": "child", "r0_id": "p"}
 
@@ -42,10 +47,11 @@ class Family:
 
     async def bare_child(self, tag: str = "c") -> None:
         """Create a child where only its own side knows of it."""
-        await self.bare("Child", 'INSERT INTO "Child" (id, tag, r0_id) VALUES ($1, $1, \'p\')', tag)
+        await self.bare("Child", "INSERT INTO \"Child\" (id, tag, r0_id) VALUES ($1, $1, 'p')", tag)
 
     async def level(self) -> None:
         """Verify everything, and find both stores the same."""
+        await self.world.begin_all()
         assert await self.world.repository.drain(10.0), await self.world.waiting()
         assert {} == await self.world.different()
         assert 0 == await self.world.orphans()
@@ -62,13 +68,15 @@ class Family:
 
 @pytest.fixture
 def family(fresh_database: FreshDatabase) -> OpenFamily:
-    """`async with family("parent", on_delete="Cascade") as found`: the named one of the two has moved."""
+    """Opens a family by which of the two has moved, and by what the foreign key does when a parent is deleted."""
 
     @asynccontextmanager
     async def opened(
         moved: str, on_delete: str = "Cascade", *, is_optional: bool = False, **settings: Any
     ) -> AsyncIterator[Family]:
-        reference = Reference("r0", "Child", "Parent", ("id",), is_optional or on_delete == "SetNull", on_delete)
+        reference = Reference(
+            "r0", "Child", "Parent", ("id",), is_optional or on_delete == "SetNull", on_delete
+        )
         graph = Graph(
             {
                 "Parent": Model("Parent", "cuid", ("id",), ()),
@@ -77,9 +85,11 @@ def family(fresh_database: FreshDatabase) -> OpenFamily:
             (Link("Child", "Parent"),),
         )
         dsns = {side: await fresh_database() for side in Side}
-        async with open_world(graph, dsns, background=False, settings=RepositorySettings(**settings)) as world:
+        async with open_world(
+            graph, dsns, background=False, settings=RepositorySettings(**settings)
+        ) as world:
             for model in ("Parent", "Child"):
-                await world.bring(model, MOVED[moved][model])
+                await world.bring(model, (MOVED | {"early": EARLY})[moved][model])
             yield Family(world)
 
     return opened
@@ -118,7 +128,7 @@ async def _transaction(db: Any) -> None:
         await tx.child.create(data=CHILD)
 
 
-@BOTH
+@pytest.mark.parametrize("moved", [*MOVED, "early"])
 @pytest.mark.parametrize(
     "create", [_create, _connect, _connect_by_another_key, _create_many, _upsert, _batch, _transaction]
 )
@@ -136,7 +146,9 @@ async def test_a_child_fetches_the_parent_that_is_not_here_yet(
 
 
 @BOTH
-async def test_a_child_may_come_to_refer_to_a_parent_that_is_not_here_yet(family: OpenFamily, moved: str) -> None:
+async def test_a_child_may_come_to_refer_to_a_parent_that_is_not_here_yet(
+    family: OpenFamily, moved: str
+) -> None:
     """An update fetches the parent as a create does."""
     async with family(moved, is_optional=True) as found:
         await found.db.child.create(data={"id": "c", "tag": "child"})
@@ -231,7 +243,9 @@ async def test_a_child_that_is_gone_on_its_own_side_forbids_nothing(
 
 
 @BOTH
-async def test_a_child_that_was_born_while_its_parent_died_is_recorded(family: OpenFamily, moved: str) -> None:
+async def test_a_child_that_was_born_while_its_parent_died_is_recorded(
+    family: OpenFamily, moved: str
+) -> None:
     """It goes with its parent, and its image is kept."""
     async with family(moved, "Cascade") as found:
         await found.db.parent.create(data=PARENT)
@@ -379,4 +393,6 @@ async def test_a_link_to_a_row_that_is_not_here_yet(family: OpenFamily, moved: s
         await found.bare("Child", "INSERT INTO \"_ChildToParent\" VALUES ('c', 'p')")
         await found.level()
 
-        assert [{"A": "c", "B": "p"}] == await found.world.rows(found.world.authority("Parent"), "_ChildToParent")
+        assert [{"A": "c", "B": "p"}] == await found.world.rows(
+            found.world.authority("Parent"), "_ChildToParent"
+        )

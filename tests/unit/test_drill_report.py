@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from crossfade.cli.drill import NAMES
 from crossfade.drill.drills import DRILLS
 from crossfade.drill.episode import Result
 from crossfade.drill.judge import Finding, Loss
@@ -77,6 +78,11 @@ def test_what_is_wrong_is_named_by_drill_round_store_and_row() -> None:
         "kill 3: prisma: Account kill-3-app.7-1: missing row: expected (2, 0), found None",
         "kill 3: 2 rows of Entry differ: 17, 18",
     ] == problems(report(bad))
+
+
+def test_the_command_line_knows_every_drill() -> None:
+    """Its names are written out, so that `--help` need not import the drills."""
+    assert tuple(DRILLS) == NAMES
 
 
 def test_the_file_is_a_list_of_figures(tmp_path: Path) -> None:

@@ -70,6 +70,17 @@ async def test_a_followed_write_is_the_same_operation_with_the_same_values(stage
     assert [Verdict.MATCHED] == verdicts
 
 
+async def test_what_a_client_mints_is_filled_in_when_nobody_follows_any_more() -> None:
+    """Prisma's engine does it by itself; the tables of the other side expect it of the client."""
+    async with TwoSides(Stage.COMPLETE) as sides:
+        await sides.author.create(data={"email": "a@b.c"})
+        await sides.author.update(where={"email": "a@b.c"}, data={"name": "N"})
+
+    created, changed = [operation.arguments["data"] for operation in sides.sqlalchemy.executed]
+    assert {"id", "created_at", "updated_at"} < created.keys()
+    assert "updated_at" in changed
+
+
 @pytest.mark.parametrize("stage", [Stage.DUALWRITE, Stage.LIVE])
 async def test_an_id_minted_by_the_authority_is_the_followers_too(stage: Stage) -> None:
     """Sequences of the two stores need not agree."""

@@ -11,14 +11,14 @@ import typer
 
 from crossfade.errors import ConfigurationError
 
-_NAMES = ("kill", "stale", "follower-down", "follower-slow", "reorder", "rogue", "flip-storm", "clock")
+NAMES = ("kill", "stale", "follower-down", "follower-slow", "reorder", "rogue", "flip-storm", "clock")
 _WIDTH_OF_A_FILE = 120
 _TERMINATED = 143
 
 
 def drill(
     name: Annotated[
-        str, typer.Argument(help=f"One of {', '.join(_NAMES)}, or all.", show_default=True)
+        str, typer.Argument(help=f"One of {', '.join(NAMES)}, or all.", show_default=True)
     ] = "all",
     rounds: Annotated[int, typer.Option(min=1, help="How often each drill is played.")] = 1,
     seconds: Annotated[
@@ -63,8 +63,8 @@ def drill(
 
     Exit code 1 if a write was lost, a row differs, or a caller saw an error that was not the authority's own.
     """
-    if name not in (*_NAMES, "all"):
-        raise ConfigurationError(f"unknown drill {name!r}; drills are {', '.join(_NAMES)}, or all")
+    if name not in (*NAMES, "all"):
+        raise ConfigurationError(f"unknown drill {name!r}; drills are {', '.join(NAMES)}, or all")
     if (legacy_dsn is None) != (target_dsn is None):
         raise ConfigurationError("give both --legacy-dsn and --target-dsn, or neither for embedded stores")
 

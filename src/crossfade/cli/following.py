@@ -15,7 +15,7 @@ from crossfade.cli.options import find_schema
 from crossfade.errors import ConfigurationError, StoreUnavailableError
 from crossfade.events import NullObserver
 from crossfade.moving import Mover
-from crossfade.reconciling import Reconciler
+from crossfade.reconcile import Reconciler
 from crossfade.schema import Schema
 from crossfade.settings import Settings
 from crossfade.stages import Side, Stage, Topology

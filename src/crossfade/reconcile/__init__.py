@@ -1,6 +1,6 @@
-"""Temporary: the package is about to take this name."""
+"""Keep the follower level with the authority: verify every captured key, repair what differs."""
 
-from crossfade.reconciling import *  # noqa: F403
-from crossfade.reconciling import Lag, Reconciler, ReconcileSettings
+from crossfade.reconcile.reconciler import Reconciler
+from crossfade.reconcile.settings import Lag, Problem, ReconcileSettings
 
-__all__ = ["Lag", "ReconcileSettings", "Reconciler"]
+__all__ = ["Lag", "Problem", "ReconcileSettings", "Reconciler"]

@@ -56,7 +56,8 @@ def core(home: str) -> list[str]:
     """The statements that create the tables; those that exist are left as they are.
 
     `change` is a queue: it is written all the time and nearly empty, so it is vacuumed early and without pauses.
-    Names of models are compared byte by byte there, because every captured write compares some.
+    Names of models are compared byte by byte there, because every captured write compares some. `was` is the key that a
+    row had before, where an UPDATE has changed it.
     """
     at = quoted(home)
     return [
@@ -74,11 +75,13 @@ def core(home: str) -> list[str]:
     attempts smallint NOT NULL DEFAULT 0,
     retry_at timestamptz,
     problem text,
+    was text[],
     PRIMARY KEY (model, id)
 ) WITH (
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_cost_delay = 0,
     autovacuum_analyze_scale_factor = 0.2)""",
+        f"CREATE INDEX IF NOT EXISTS change_was ON {at}.change (model) WHERE was IS NOT NULL",
         f"""CREATE TABLE IF NOT EXISTS {at}.record (
     model text PRIMARY KEY,
     stage text NOT NULL DEFAULT 'off',

@@ -25,7 +25,7 @@ SELECT w.target, pg_get_userbyid(c.relowner)::text AS owner, pg_has_role(c.relow
        c.relkind::text AS kind, c.relpersistence::text AS persistence,
        (c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)) AS has_heirs,
        (SELECT string_agg(DISTINCT s.subname::text, ', ') FROM pg_subscription_rel r
-        JOIN pg_subscription s ON s.oid = r.srsubid WHERE r.srrelid = c.oid) AS subscriptions
+        JOIN pg_stat_subscription s ON s.subid = r.srsubid WHERE r.srrelid = c.oid) AS subscriptions
 FROM unnest($1::text[]) AS w(target) JOIN pg_class c ON c.oid = w.target::regclass
 """
 

@@ -8,8 +8,8 @@ same in both stores; the settings are made at its start, which holds behind a tr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Self
 
 import asyncpg
@@ -51,7 +51,7 @@ class Store:
     """
 
     def __init__(
-        self, side: Side, dsn: Dsn, schema: Schema, *, home: str = "crossfade", pool_size: int = 4
+        self, side: Side, dsn: Dsn, schema: Schema, *, home: str = "crossfade", pool_size: int = 6
     ) -> None:
         self.side = side
         self.dsn = dsn
@@ -110,10 +110,11 @@ class Store:
             arguments["server_settings"] = {"application_name": "crossfade", **arguments["server_settings"]}
             pool = await asyncpg.create_pool(min_size=0, max_size=self._pool_size, **arguments)
             try:
-                async with pool.acquire() as connection:
-                    self._tables = await read_tables(
-                        connection, self.schema, self.database_schema, self.where
-                    )
+                with self._answering():
+                    async with pool.acquire() as connection:
+                        self._tables = await read_tables(
+                            connection, self.schema, self.database_schema, self.where
+                        )
             except BaseException:
                 pool.terminate()
                 raise
@@ -126,14 +127,23 @@ class Store:
             StoreUnavailableError: the database does not answer.
             InstallError: a table is missing or has no key.
         """
-        async with self.transaction() as connection:
-            self._tables = await read_tables(connection, self.schema, self.database_schema, self.where)
+        with self._answering():
+            async with self.transaction() as connection:
+                self._tables = await read_tables(connection, self.schema, self.database_schema, self.where)
 
     async def close(self) -> None:
         """Close every connection at once."""
         if self._pool is not None:
             pool, self._pool = self._pool, None
             pool.terminate()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Tell of a connection that breaks, or cannot be opened, in the words of an operator's error."""
+        try:
+            yield
+        except LOST as error:
+            raise StoreUnavailableError(self.where, str(error) or type(error).__name__) from error
 
     @asynccontextmanager
     async def transaction(self, *, follower: bool = False) -> AsyncIterator[Connection]:
@@ -146,10 +156,8 @@ class Store:
             await self.open()
         pool = self._pool
         assert pool is not None
-        try:
+        with self._answering():
             connection = await pool.acquire()
-        except LOST as error:
-            raise StoreUnavailableError(self.where, str(error) or type(error).__name__) from error
         try:
             async with connection.transaction():
                 await self.begin(connection, follower=follower)
@@ -184,15 +192,16 @@ class Store:
             InstallError: they are not.
             StoreUnavailableError: the database does not answer.
         """
-        async with self.transaction() as connection:
-            present = await connection.fetchval(
-                "SELECT to_regclass($1) IS NOT NULL", self.own("installation")
-            )
-            version = (
-                await connection.fetchval(f"SELECT max(version) FROM {self.own('installation')}")  # noqa: S608
-                if present
-                else None
-            )
+        with self._answering():
+            async with self.transaction() as connection:
+                present = await connection.fetchval(
+                    "SELECT to_regclass($1) IS NOT NULL", self.own("installation")
+                )
+                version = (
+                    await connection.fetchval(f"SELECT max(version) FROM {self.own('installation')}")  # noqa: S608
+                    if present
+                    else None
+                )
         if version is None:
             raise InstallError(self.where, "crossfade is not installed there; run `crossfade install`")
         if version != VERSION:

@@ -37,7 +37,7 @@ from crossfade.store.objects import (
     ROLE_SETTING,
     WRONG_AUTHORITY,
 )
-from crossfade.store.tables import StoredTable, literal, quoted
+from crossfade.store.tables import StoredColumn, StoredTable, literal, quoted
 
 _ROW, _BEFORE, _INSERT, _DELETE, _UPDATE, _TRUNCATE = 1, 2, 4, 8, 16, 32
 """The bits of `pg_trigger.tgtype`."""
@@ -51,6 +51,9 @@ _SPELLING = (
 )
 _PLAIN = re.compile(r"text|character|uuid|smallint|integer|bigint|numeric|boolean")
 """The beginnings of types whose texts depend on no setting."""
+_EXACTLY = ' COLLATE pg_catalog."C"'
+_EXACT = re.compile(r"text|character varying|uuid|smallint|integer|bigint|boolean")
+"""The beginnings of types whose values are equal if and only if their texts are, in a deterministic collation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,32 +141,60 @@ RECORD_TRIGGER = Trigger(
 def capture_function(home: str, table: StoredTable) -> Function:
     """The function that notes the keys that a statement has touched in a table.
 
-    A row whose key an UPDATE has changed is noted under both keys, and any other once. A statement that has touched
-    no row does not ring.
+    A row is noted once, under the key that it has. One whose key an UPDATE has changed is noted under its old key too,
+    and once more under the new one with the old one beside it (`was`). A statement that has touched no row does not
+    ring.
     """
-    into = f"INSERT INTO {quoted(home)}.change (model, key, op)"
+    change = f"INSERT INTO {quoted(home)}.change"
     model = literal(table.model)
+    into = f"{change} (model, key, op) SELECT {model}"
     # Columns are never written without their row: a key may be named like a variable of PL/pgSQL.
-    old, new = _key(table, "o"), _key(table, "n")
-    is_plain = all(
-        column.kind == "E" or _PLAIN.match(column.type)
-        for column in (table.columns[name] for name in table.key)
-    )
+    old_key, new_key = _key(table, "o"), _key(table, "n")
+    columns = [table.columns[name] for name in table.key]
+    same = " AND ".join(map(_same, columns))
+    is_plain = all(column.kind == "E" or _PLAIN.match(column.type) for column in columns)
+    # PostgreSQL has both row sets of an UPDATE in the same order, so rows are paired by their places. Were they not, a
+    # key that is no more would still be noted: no row has it now, whichever it is paired with.
+    #
+    # A session keeps the plan of its first statement. One row and its pair are compared by a join, which is cheap; for
+    # many rows a plan is needed whose cost never grows with their square, and grouping has no other.
     return Function(
         short_name(f"capture_{table.model}"),
-        # Every name in it is quoted or a constant of this module.
         f"""
+DECLARE
+    touched bigint := 1;
 BEGIN
     IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
-        {into} SELECT {model}, t.k, 'U' FROM (SELECT {new} FROM {_NEW} n UNION SELECT {old} FROM {_OLD} o) t(k);
+        {into}, {new_key}, 'U' FROM {_NEW} n;
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched OPERATOR(pg_catalog.=) 1 THEN
+            {change} (model, key, op, was) SELECT {model}, c.key, 'U', c.was
+            FROM {_OLD} o CROSS JOIN {_NEW} n
+            CROSS JOIN LATERAL (VALUES ({old_key}, NULL::pg_catalog.text[]), ({new_key}, {old_key})) c(key, was)
+            WHERE NOT ({same});
+        ELSIF touched OPERATOR(pg_catalog.>) 1 THEN
+            {change} (model, key, op, was) SELECT {model}, c.key, 'U', c.was
+            FROM (
+                SELECT pg_catalog.max(r.old) AS old, pg_catalog.max(r.new) AS new FROM (
+                    SELECT pg_catalog.row_number() OVER () AS place, {_key(table, "o", _EXACTLY)} AS old, NULL AS new
+                    FROM {_OLD} o
+                    UNION ALL SELECT pg_catalog.row_number() OVER (), NULL, {_key(table, "n", _EXACTLY)}
+                    FROM {_NEW} n
+                ) r GROUP BY r.place
+            ) p
+            CROSS JOIN LATERAL (VALUES (p.old, NULL::pg_catalog.text[]), (p.new, p.old)) c(key, was)
+            WHERE p.old OPERATOR(pg_catalog.<>) p.new;
+        END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-        {into} SELECT {model}, {new}, 'I' FROM {_NEW} n;
+        {into}, {new_key}, 'I' FROM {_NEW} n;
+        GET DIAGNOSTICS touched = ROW_COUNT;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
-        {into} SELECT {model}, {old}, 'D' FROM {_OLD} o;
+        {into}, {old_key}, 'D' FROM {_OLD} o;
+        GET DIAGNOSTICS touched = ROW_COUNT;
     ELSE
-        {into} VALUES ({model}, NULL, 'T');
+        {into}, NULL, 'T';
     END IF;
-    IF FOUND AND NOT pg_catalog.pg_try_advisory_xact_lock_shared({BELL}) THEN
+    IF touched OPERATOR(pg_catalog.>) 0 AND NOT pg_catalog.pg_try_advisory_xact_lock_shared({BELL}) THEN
         PERFORM pg_catalog.pg_notify({literal(CHANGE_CHANNEL)}, '');
     END IF;
     RETURN NULL;
@@ -186,10 +217,17 @@ def capture_triggers(table: StoredTable) -> list[Trigger]:
     ]
 
 
-def _key(table: StoredTable, row: str) -> str:
-    # Two keys are the same if their texts are: a collation of the column's may think otherwise.
-    texts = (f'{row}.{quoted(name)}::pg_catalog.text COLLATE pg_catalog."C"' for name in table.key)
+def _key(table: StoredTable, row: str, collation: str = "") -> str:
+    texts = (f"{row}.{quoted(name)}::pg_catalog.text{collation}" for name in table.key)
     return f"ARRAY[{', '.join(texts)}]"
+
+
+def _same(column: StoredColumn) -> str:
+    """Whether a part of a key has the same text in the rows n and o. The type's own equality is quicker."""
+    new, old = (f"{row}.{quoted(column.name)}" for row in "no")
+    if _EXACT.match(column.type) and column.is_deterministic:
+        return f"{new} OPERATOR(pg_catalog.=) {old}"
+    return f"{new}::pg_catalog.text{_EXACTLY} OPERATOR(pg_catalog.=) {old}::pg_catalog.text"
 
 
 def short_name(name: str) -> str:

@@ -13,7 +13,7 @@ from crossfade.dsn import Dsn
 from crossfade.events import Event, NullObserver, StageHeld, StageMoved
 from crossfade.handover import CrashPoint
 from crossfade.moving import Mover, MoveSettings
-from crossfade.reconciling import Reconciler
+from crossfade.reconcile import Reconciler
 from crossfade.schema import Schema
 from crossfade.stages import Side, Stage
 from crossfade.store import Store

@@ -163,6 +163,8 @@ async def test_with_the_target_lost_the_list_is_made_when_it_is_back(
         assert record == places.view.record("Book")
         assert places.view.authority("Book") is None
         await places.write(Side.PRISMA, "UPDATE \"Author\" SET name = 'Amy' WHERE id = 'a'")
+        # Written where the authority is now: never lost, and not to be listed.
+        await places.write(Side.PRISMA, "INSERT INTO \"Author\" (id, name) VALUES ('z', 'Zoe')")
         with pytest.raises(StageMoveError, match="a store does not answer"):
             await places.mover().move(COHORT, Stage.LIVE, by="test")
 

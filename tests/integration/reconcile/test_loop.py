@@ -12,8 +12,8 @@ from twins import P, S, Twins, Wire, identifier, schema_of, until
 
 from crossfade.errors import StoreUnavailableError
 from crossfade.events import RowReconciled
-from crossfade.reconciling import Reconciler, ReconcileSettings
-from crossfade.reconciling.pair import Pair
+from crossfade.reconcile import Reconciler, ReconcileSettings
+from crossfade.reconcile.pair import Pair
 from crossfade.stages import Side
 from crossfade.store import Fence, Store
 from crossfade.store.objects import BELL
@@ -67,10 +67,8 @@ async def test_a_write_wakes_a_sleeping_loop(words: Twins, side: Side) -> None:
             await until(lambda: bells_hang(words))
             began = monotonic()
             await words.write(side, f"""INSERT INTO "Word" VALUES ({number}, 'w')""", follower=side is S)
-            await until(lambda: words.observer.of(RowReconciled))
-            assert monotonic() - began < 0.5
             await until(lambda: _is_level(words))
-            words.observer.events.clear()
+            assert monotonic() - began < 0.5
 
 
 async def test_a_loop_whose_bell_another_process_keeps_looks_now_and_then(words: Twins) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from twins import P, S, Twins, identifier, schema_of
 
+from crossfade.reconcile.pair import Pair
+from crossfade.reconcile.settlement import working
 from crossfade.stages import Side
 from small_schema import scalar
 
@@ -103,7 +105,8 @@ CREATE TABLE "Mixed" (id integer PRIMARY KEY, moment timestamp(3), amount numeri
 TARGET = """
 CREATE TYPE kind AS ENUM ('a', 'b');
 CREATE TABLE "Mixed" (short varchar(4), small double precision, moments timestamptz[], amounts numeric(12,2)[],
-    code text, document json, amount numeric(12,2), moment timestamptz, id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    code text, document json, amount numeric(12,2), moment timestamptz,
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     more integer DEFAULT 7)
 """
 VALUES = """
@@ -161,3 +164,18 @@ async def test_a_key_that_is_none_in_the_other_store_is_set_aside(make: Any) -> 
     assert [1, 3] == await things.column(S, 'SELECT id FROM "Thing" ORDER BY id')
     assert ["22P02"] == [problem.problem for problem in await reconciler.problems(["Thing"])]
     await things.write(P, """DELETE FROM "Thing" WHERE id = 'none'""")
+
+
+async def test_rows_are_found_by_their_index(shop: Twins) -> None:
+    """Whatever the type of the key: no table is read from end to end to find some rows."""
+    pair = await Pair.open(shop.stores)
+    for side, store in shop.stores.items():
+        async with working(store, 1.0) as connection:
+            for image in pair.images[side].values():
+                for statement in (image.digests_sql, image.locked_sql, image.rows_sql, image.delete_sql):
+                    columns = [["1"]] * len(image.key)
+                    plan = "\n".join(
+                        row[0] for row in await connection.fetch(f"EXPLAIN {statement}", *columns)
+                    )
+                    assert "Index" in plan, plan
+                    assert "Seq Scan" not in plan, plan

@@ -11,9 +11,9 @@ from typing import Any, Self
 import asyncpg
 
 from crossfade.dsn import Dsn
-from crossfade.reconciling import Reconciler, ReconcileSettings
+from crossfade.reconcile import Reconciler, ReconcileSettings
 from crossfade.schema import Schema
-from crossfade.stages import Side
+from crossfade.stages import Side, last_stage_of
 from crossfade.store import Fence, Store
 from crossfade.store.install import install
 from crossfade.store.objects import set_fence
@@ -38,9 +38,15 @@ class Twins:
         return Reconciler(self.stores, self.authority.__getitem__, self.observer, given)
 
     async def give(self, side: Side, *models: str) -> None:
-        """Hand the authority over `models` to `side`: the fences and the belief."""
+        """Hand the authority over `models` to `side`: the fences, the records and the belief."""
         await self.fence(side, Fence.AUTHORITY, *models)
         await self.fence(side.other, Fence.FOLLOWER, *models)
+        for connection in self.plain.values():
+            await connection.execute(
+                "UPDATE crossfade.record SET stage = $1, epoch = epoch + 1 WHERE model = ANY ($2)",
+                last_stage_of(side),
+                list(models),
+            )
         self.authority.update(dict.fromkeys(models, side))
 
     async def fence(self, side: Side, state: Fence, *models: str) -> None:

@@ -16,8 +16,13 @@ from crossfade.stages import Side
 from crossfade.store import Store
 from crossfade.store.install import install
 
-Captured = tuple[str, str, tuple[str, ...] | None]
-"""Model, operation and key of one captured change."""
+Captured = tuple[object, ...]
+"""Model, operation and key of one captured change, and the key that its row had before if it is noted for that."""
+
+
+def renamed(model: str, old: tuple[str, ...], new: tuple[str, ...]) -> list[Captured]:
+    """What is captured of a row that has got another key."""
+    return [(model, "U", old), (model, "U", new), (model, "U", new, old)]
 
 
 def schema_of(tables: Mapping[str, str]) -> Schema:
@@ -41,11 +46,12 @@ class Captive:
 
     async def captured(self) -> list[Captured]:
         """What has been captured since the last call, in no order."""
-        rows = await self.author.fetch("DELETE FROM crossfade.change RETURNING model, op, key")
+        rows = await self.author.fetch("DELETE FROM crossfade.change RETURNING model, op, key, was")
         found = [
-            (row["model"], row["op"].decode(), None if row["key"] is None else tuple(row["key"]))
+            (row["model"], row["op"].decode(), *(key and tuple(key) for key in (row["key"], row["was"])))
             for row in rows
         ]
+        found = [entry if entry[3] else entry[:3] for entry in found]
         return sorted(found, key=repr)
 
     async def captured_by(self, *statements: str) -> list[Captured]:

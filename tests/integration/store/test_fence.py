@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from captured import Captive, captive
+from captured import Captive, captive, renamed
 
 from crossfade.stages import Side
 from crossfade.store import Fence
@@ -162,12 +162,14 @@ async def test_what_foreign_keys_do_passes(legacy: Captive) -> None:
     with pytest.raises(asyncpg.PostgresError, match=r"crossfade XF001: public\.(book|note) "):
         await legacy.run("TRUNCATE author CASCADE")
 
-    assert [
-        ("Author", "D", ("a",)), ("Author", "U", ("b",)), ("Author", "U", ("z",)),
-        ("Book", "D", ("1",)), ("Book", "U", ("2",)), ("Note", "U", ("1",)),
-    ] == await legacy.captured_by(
+    expected = [
+        ("Author", "D", ("a",)), ("Book", "D", ("1",)), ("Note", "U", ("1",)),
+        *renamed("Author", ("b",), ("z",)), ("Book", "U", ("2",)),
+    ]  # fmt: skip
+    captured = await legacy.captured_by(
         "DELETE FROM author WHERE id = 'a'", "UPDATE author SET id = 'z' WHERE id = 'b'"
-    )  # fmt: skip
+    )
+    assert sorted(expected, key=repr) == captured
 
 
 async def test_triggers_of_the_tables_own_pass(legacy: Captive) -> None:
