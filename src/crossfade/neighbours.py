@@ -41,6 +41,33 @@ class Neighbours:
 
     async def pull_parents(self, operations: Iterable[Operation]) -> bool:
         """Bring the rows that writes refer to; whether there are any, so that a refused one is worth another try."""
+        keys, unknown = self._referred(operations)
+        if unknown:
+            await self._bring_waiting(unknown)
+        for name, texts in keys.items():
+            await self._settler.settle_keys(name, texts)
+        # How many had to be repaired does not matter: others may have brought them since the refusal.
+        return bool(keys or unknown)
+
+    async def pull_waiting_parents(self, operations: Iterable[Operation]) -> None:
+        """Bring the rows that writes refer to, of those that are known to be late.
+
+        Before a write, that is, and next to its transaction: what is repaired in vain may wait for its locks.
+        """
+        keys, unknown = self._referred(operations)
+        if not keys and not unknown:
+            return
+        pending = await self._settler.pending_keys({*keys, *unknown})
+        for name in {*keys, *unknown}:
+            wanted = set(keys.get(name, ()))
+            if pending is not None:
+                late = {key for model, key in pending if model == name}
+                wanted = late if name in unknown else wanted & late
+            if wanted:
+                await self._settler.settle_keys(name, sorted(wanted))
+
+    def _referred(self, operations: Iterable[Operation]) -> tuple[dict[str, list[KeyText]], set[str]]:
+        """The rows of the other side that writes refer to, and the models of those whose keys are not known."""
         keys: dict[str, list[KeyText]] = {}
         unknown: set[str] = set()
         for operation in operations:
@@ -57,12 +84,7 @@ class Neighbours:
                     unknown.add(name)
                 else:
                     keys.setdefault(name, []).append(text)
-        if unknown:
-            await self._bring_waiting(unknown)
-        for name, texts in keys.items():
-            await self._settler.settle_keys(name, texts)
-        # How many had to be repaired does not matter: others may have brought them since the refusal.
-        return bool(keys or unknown)
+        return keys, unknown
 
     async def _bring_waiting(self, models: Collection[str]) -> None:
         """Bring every captured key of `models`, whoever has it in hand."""

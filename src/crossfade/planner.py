@@ -14,6 +14,9 @@ class Planner:
 
     * A parent is written to both stores before its children are, and for as long as they are: a child's row cannot
       stand where its parent's is missing.
+    * A store can only go by the rows that it has. So for as long as a model's authority has moved, the models that it
+      refers to are kept on both sides, in a circle of references as well, and so are those whose rows can forbid the
+      deletion of its own.
     * A model is `complete` only when everything it is related to has at least reached `live`.
     """
 
@@ -23,6 +26,9 @@ class Planner:
         self._children = {
             name: frozenset(child for child, parents in self._parents.items() if name in parents)
             for name in self._parents
+        }
+        self._needed = {
+            spec.name: schema.parents(spec.name) | schema.restricting(spec.name) for spec in schema
         }
 
     def check_move(self, stages: Mapping[str, Stage], model: str, wanted: Stage) -> None:
@@ -53,10 +59,22 @@ class Planner:
         elif not has_begun(wanted):
             blockers = frozenset(name for name in self._children[model] if has_begun(stages[name]))
             remedy = "move the models that refer to it back first"
+            if not blockers:
+                blockers = frozenset(
+                    name
+                    for name, needed in self._needed.items()
+                    if model in needed and has_moved(stages[name])
+                )
+                remedy = "as long as those have moved, its rows must be on both sides: move them back first"
         elif is_final(wanted):
             blockers = frozenset(name for name in neighbours if not has_moved(stages[name]))
             remedy = "bring every related model to live first"
-        elif moves_authority(current, wanted) and not is_forward(current, wanted):
+        elif moves_authority(current, wanted) and is_forward(current, wanted):
+            blockers = frozenset(name for name in self._needed[model] if not has_begun(stages[name]))
+            remedy = (
+                "what its store must go by has to be on both sides: bring those models to dualwrite first"
+            )
+        elif moves_authority(current, wanted):
             blockers = frozenset(name for name in neighbours if is_final(stages[name]))
             remedy = "move the related models back from complete first"
         return blockers, remedy

@@ -63,7 +63,7 @@ class RepositorySettings:
     follow_deadline: float = 5.0
     follow_workers: int = 8
     follow_limit: int = 10_000
-    move_deadline: float = 5.0
+    move_deadline: float = 10.0
     """How long a write may wait, while the authority is handed over, before its caller hears of it."""
     connect_interval: float = 1.0
     """How often a side that no caller depends on is tried again when it does not answer at the start."""

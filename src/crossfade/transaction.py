@@ -93,7 +93,7 @@ class Transaction:
         if pinned.action is Action.CREATE_MANY and self._path is not None:
             pinned = await repository.with_reserved_ids(spec, self._path, pinned)
         # A transaction that has met an error is over, so what a write may lack is brought before it.
-        await repository.neighbours.pull_parents([pinned])
+        await repository.neighbours.pull_waiting_parents([pinned])
         await repository.neighbours.bring_restricting([pinned])
         try:
             result = await inner.execute(pinned)

@@ -23,7 +23,7 @@ from marketplace.demo.breaks import BREAKS
 from marketplace.subjects import SUBJECTS
 
 STAGES = ["dualwrite", "shadow", "live", "rampdown", "complete"]
-SHORT = ("--seconds", "12", "--rows", "1000")
+SHORT = ("--seconds", "12", "--rows", "1000", "--rate", "40")
 FOUND = {
     "dropped-millisecond": ("Message", "sent_at"),
     "case-sensitive-filter": ("Listing", "row missing"),

@@ -13,7 +13,7 @@ import pytest
 from crossfade.errors import ForeignKeyViolationError, MixedAuthorityError
 from crossfade.events import ConflictSettled, StaleRead
 from crossfade.repository import RepositorySettings
-from crossfade.stages import Side, Stage
+from crossfade.stages import Side, Stage, has_begun
 from databases import FreshDatabase
 from property.relations.graph import Graph, Link, Model, Reference
 from property.relations.world import World, open_world
@@ -88,8 +88,11 @@ def family(fresh_database: FreshDatabase) -> OpenFamily:
         async with open_world(
             graph, dsns, background=False, settings=RepositorySettings(**settings)
         ) as world:
-            for model in ("Parent", "Child"):
-                await world.bring(model, (MOVED | {"early": EARLY})[moved][model])
+            wanted = (MOVED | {"early": EARLY})[moved]
+            for first in (Stage.SHADOW, *Stage):
+                for model, stage in wanted.items():
+                    if stage is first or (has_begun(stage) and first is Stage.SHADOW):
+                        await world.bring(model, first)
             yield Family(world)
 
     return opened
@@ -308,6 +311,25 @@ async def test_children_stay_with_a_parent_that_gets_another_key(
         (child,) = await found.world.rows(found.world.authority("Child"), "Child")
         assert "r" == child["r0_id"]
         assert ["r"] == await found.ids("Parent")
+        assert [] == found.settled()
+
+
+@BOTH
+async def test_each_child_stays_with_its_own_parent(family: OpenFamily, moved: str) -> None:
+    """Several keys change at once, and again, and a new row gets an old key, before anything is carried over."""
+    async with family(moved) as found:
+        for parent, child in (("p", "c"), ("q", "d")):
+            await found.db.parent.create(data={"id": parent, "tag": parent})
+            await found.db.child.create(data={"id": child, "tag": child, "r0_id": parent})
+        await found.level()
+        for _ in range(2):
+            await found.bare("Parent", "UPDATE \"Parent\" SET id = 'x' || id, label = 'renamed'")
+        await found.bare("Parent", "INSERT INTO \"Parent\" (id, tag) VALUES ('p', 'new')")
+        await found.level()
+
+        children = await found.world.rows(found.world.authority("Child"), "Child")
+        assert {"c": "xxp", "d": "xxq"} == {row["id"]: row["r0_id"] for row in children}
+        assert ["p", "xxp", "xxq"] == await found.ids("Parent", found.world.authority("Child"))
         assert [] == found.settled()
 
 

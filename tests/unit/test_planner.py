@@ -59,6 +59,20 @@ def test_permitted_moves(author: Stage, book: Stage, model: str, wanted: Stage) 
             Stage.SHADOW,
             r"of Author \(complete\); move the related models back",
         ),
+        (
+            Stage.SHADOW,
+            Stage.OFF,
+            "Author",
+            Stage.LIVE,
+            r"of Book \(off\); what its store must go by has to be on both sides: bring those models to dualwrite",
+        ),
+        (
+            Stage.LIVE,
+            Stage.DUALWRITE,
+            "Book",
+            Stage.OFF,
+            r"of Author \(live\); as long as those have moved, its rows must be on both sides",
+        ),
     ],
 )
 def test_refused_moves_name_the_models_and_the_remedy(

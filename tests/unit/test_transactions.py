@@ -1,4 +1,4 @@
-# ruff: noqa: PT012, SIM117 - what a transaction refuses is refused within its block
+# ruff: noqa: PT012 - what a transaction refuses is refused within its block
 """`tx()` and `batch_()`: one side, all or nothing, followed as one."""
 
 import asyncio

@@ -187,10 +187,11 @@ class Claims:
         """The keys that rows have got since they were verified, by those that they had before."""
         image = self._images[model]
         found: dict[Key, Key] = {}
+        first: dict[Key, Key] = {}
         for was, key in await connection.fetch(self._renamed_sql, model):
             old, new = image.key_of(was), image.key_of(key)
-            first = next((one for one, last in found.items() if last == old), old)
-            found[first] = new
+            first[new] = first.pop(old, old)
+            found[first[new]] = new
         return found
 
     async def expand(self, connection: Connection, model: str) -> None:

@@ -89,9 +89,9 @@ class Image:
             columns[self.columns.index(name)] = [None] * len(rows)
         await connection.execute(self.add_sql, *columns)
 
-    async def rename(self, connection: Connection, was: Key, key: Key) -> None:
-        """Give a row another key; the store's foreign keys have those that refer to it follow."""
-        await connection.execute(self.rename_sql, *across([(*key, *was)]))
+    async def rename(self, connection: Connection, pairs: Sequence[tuple[Key, Key]]) -> None:
+        """Give rows other keys, old and new in pairs; the foreign keys have those that refer to them follow."""
+        await connection.execute(self.rename_sql, *across([(*new, *old) for old, new in pairs]))
 
     async def delete(self, connection: Connection, keys: Sequence[Key]) -> None:
         """Delete rows by key."""

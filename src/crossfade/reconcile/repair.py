@@ -145,12 +145,22 @@ class Repair:
         image = self._images[model]
         for reference in image.table.references:  # a key may hold another row's, which is to be renamed first
             await self._rename(reference.model)
-        for was, key in noted.items():
-            here = await image.digests(self._connection, [was, key])
-            there = await self._sources[model].digests(self._reading, [was, key])
-            # Otherwise the row has been renamed here, or is another one that has got the same key since.
-            if was in here and key not in here and key in there and here[was] != there.get(was):
-                await attempt(self._connection, lambda: image.rename(self._connection, was, key))  # noqa: B023
+        keys = sorted({key for pair in noted.items() for key in pair})
+        here = await image.digests(self._connection, keys)
+        there = await self._sources[model].digests(self._reading, keys)
+        # Any other row has been renamed here already, is gone, or is another one that has got the same key since.
+        left = {
+            old: new
+            for old, new in noted.items()
+            if old in here and new in there and here[old] != there.get(old)
+        }
+        while free := [(old, new) for old, new in left.items() if new not in here]:
+            for old, new in free:
+                del left[old]
+                here[new] = here.pop(old)
+            if await attempt(self._connection, lambda: image.rename(self._connection, free)) is not None:
+                for pair in free:
+                    await attempt(self._connection, lambda: image.rename(self._connection, [pair]))  # noqa: B023
 
     # Copies
 

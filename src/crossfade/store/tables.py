@@ -23,17 +23,13 @@ Connection: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class StoredColumn:
-    """One column: its name and its type, as `format_type` writes it. `kind` is the catalog's `typcategory`.
-
-    `is_deterministic` is false where a collation takes different texts for equal.
-    """
+    """One column: its name and its type, as `format_type` writes it. `kind` is the catalog's `typcategory`."""
 
     name: str
     type: str
     kind: str
     is_nullable: bool
     is_generated: bool = False
-    is_deterministic: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +106,8 @@ _NO_TABLES = {
 }
 _COLUMNS = """
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, t.typcategory::text AS kind,
-       NOT a.attnotnull AS is_nullable, a.attgenerated <> '' AS is_generated,
-       coalesce(c.collisdeterministic, true) AS is_deterministic
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_collation c ON c.oid = a.attcollation
+       NOT a.attnotnull AS is_nullable, a.attgenerated <> '' AS is_generated
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 """

@@ -37,7 +37,7 @@ from crossfade.store.objects import (
     ROLE_SETTING,
     WRONG_AUTHORITY,
 )
-from crossfade.store.tables import StoredColumn, StoredTable, literal, quoted
+from crossfade.store.tables import StoredTable, literal, quoted
 
 _ROW, _BEFORE, _INSERT, _DELETE, _UPDATE, _TRUNCATE = 1, 2, 4, 8, 16, 32
 """The bits of `pg_trigger.tgtype`."""
@@ -52,8 +52,7 @@ _SPELLING = (
 _PLAIN = re.compile(r"text|character|uuid|smallint|integer|bigint|numeric|boolean")
 """The beginnings of types whose texts depend on no setting."""
 _EXACTLY = ' COLLATE pg_catalog."C"'
-_EXACT = re.compile(r"text|character varying|uuid|smallint|integer|bigint|boolean")
-"""The beginnings of types whose values are equal if and only if their texts are, in a deterministic collation."""
+"""Two keys are the same if their texts are: a collation of the column's may think otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,28 +149,30 @@ def capture_function(home: str, table: StoredTable) -> Function:
     into = f"{change} (model, key, op) SELECT {model}"
     # Columns are never written without their row: a key may be named like a variable of PL/pgSQL.
     old_key, new_key = _key(table, "o"), _key(table, "n")
-    columns = [table.columns[name] for name in table.key]
-    same = " AND ".join(map(_same, columns))
+    columns = (table.columns[name] for name in table.key)
     is_plain = all(column.kind == "E" or _PLAIN.match(column.type) for column in columns)
     # PostgreSQL has both row sets of an UPDATE in the same order, so rows are paired by their places. Were they not, a
     # key that is no more would still be noted: no row has it now, whichever it is paired with.
     #
-    # A session keeps the plan of its first statement. One row and its pair are compared by a join, which is cheap; for
-    # many rows a plan is needed whose cost never grows with their square, and grouping has no other.
+    # A session keeps the plan of its first statement. One row and its pair are joined, which is cheap; for many rows a
+    # plan is needed whose cost never grows with their square, and grouping has no other.
     return Function(
         short_name(f"capture_{table.model}"),
         f"""
 DECLARE
-    touched bigint := 1;
+    touched pg_catalog.int8 := 1;
+    key_now pg_catalog.text[];
+    key_was pg_catalog.text[];
 BEGIN
     IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
         {into}, {new_key}, 'U' FROM {_NEW} n;
         GET DIAGNOSTICS touched = ROW_COUNT;
         IF touched OPERATOR(pg_catalog.=) 1 THEN
-            {change} (model, key, op, was) SELECT {model}, c.key, 'U', c.was
-            FROM {_OLD} o CROSS JOIN {_NEW} n
-            CROSS JOIN LATERAL (VALUES ({old_key}, NULL::pg_catalog.text[]), ({new_key}, {old_key})) c(key, was)
-            WHERE NOT ({same});
+            SELECT {new_key}, {old_key} INTO key_now, key_was FROM {_NEW} n CROSS JOIN {_OLD} o;
+            IF key_now OPERATOR(pg_catalog.<>) key_was THEN
+                {change} (model, key, op, was) VALUES
+                    ({model}, key_was, 'U', NULL), ({model}, key_now, 'U', key_was);
+            END IF;
         ELSIF touched OPERATOR(pg_catalog.>) 1 THEN
             {change} (model, key, op, was) SELECT {model}, c.key, 'U', c.was
             FROM (
@@ -220,14 +221,6 @@ def capture_triggers(table: StoredTable) -> list[Trigger]:
 def _key(table: StoredTable, row: str, collation: str = "") -> str:
     texts = (f"{row}.{quoted(name)}::pg_catalog.text{collation}" for name in table.key)
     return f"ARRAY[{', '.join(texts)}]"
-
-
-def _same(column: StoredColumn) -> str:
-    """Whether a part of a key has the same text in the rows n and o. The type's own equality is quicker."""
-    new, old = (f"{row}.{quoted(column.name)}" for row in "no")
-    if _EXACT.match(column.type) and column.is_deterministic:
-        return f"{new} OPERATOR(pg_catalog.=) {old}"
-    return f"{new}::pg_catalog.text{_EXACTLY} OPERATOR(pg_catalog.=) {old}::pg_catalog.text"
 
 
 def short_name(name: str) -> str:

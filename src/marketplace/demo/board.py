@@ -160,9 +160,9 @@ class Board:
         text.append(
             f"\nwaiting: {follows} follower writes, {shadows} shadow reads, {keys} keys to verify", "dim"
         )
+        text.append("   times: p50/p99 in ms", "dim")
         others = "   ".join(f"{who}: {what}" for who, what in gauges.others().items())
         text.append(f"\n{others}", "dim")
-        text.append("   times: p50/p99 in ms", "dim")
         return text
 
     def _events(self) -> list[Text]:

@@ -2,7 +2,8 @@
 
 The models start one after the other, parents first, so that for most of the run they stand at different stages. Each
 rests at every stage until something was seen there: writes followed, reads compared. One model goes as far as
-`rampdown`, walks all the way back to `off`, and forward again. When everyone has arrived, all go on to `complete`.
+`rampdown`, walks all the way back to `off`, and forward again. When everyone has arrived, all go on to `complete`, and
+stay there for a while.
 
 Only flag files are written here. The watcher notices them and the conductor, in whichever process leads, makes the
 moves, as in real life. Like a team would, the walk leaves a model where it stands as soon as a mismatch was confirmed
@@ -35,6 +36,7 @@ _REST: Mapping[Stage, float] = {
     Stage.RAMPDOWN: 0.03,
 }
 _DETOUR_REST = 0.04
+_END_REST = 0.05
 
 _FORWARD = (Stage.DUALWRITE, Stage.SHADOW, Stage.LIVE, Stage.RAMPDOWN)
 _PATIENCE = 60.0
@@ -83,6 +85,7 @@ class Walk:
         async with asyncio.TaskGroup() as group:
             for model in self._order:
                 group.create_task(self._guarded(model, self._complete(model)))
+        await asyncio.sleep(_END_REST * self._seconds)  # the traffic goes on where nobody follows any more
 
     async def _advance(self, model: str, delay: float) -> None:
         await asyncio.sleep(delay)
