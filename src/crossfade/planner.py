@@ -14,8 +14,8 @@ class Planner:
 
     * A parent is written to both stores before its children are, and for as long as they are: a child's row cannot
       stand where its parent's is missing.
-    * A store can only go by the rows that it has. So for as long as a model's authority has moved, the models that it
-      refers to are kept on both sides, in a circle of references as well, and so are those whose rows can forbid the
+    * A store can only go by the rows that it has. So for as long as a model's authority has moved, whatever it refers
+      to is kept on both sides, in a circle of references as well, and so are the models whose rows can forbid the
       deletion of its own.
     * A model is `complete` only when everything it is related to has at least reached `live`.
     """
@@ -27,9 +27,7 @@ class Planner:
             name: frozenset(child for child, parents in self._parents.items() if name in parents)
             for name in self._parents
         }
-        self._needed = {
-            spec.name: schema.parents(spec.name) | schema.restricting(spec.name) for spec in schema
-        }
+        self._needed = {spec.name: _needed(schema, spec.name) for spec in schema}
 
     def check_move(self, stages: Mapping[str, Stage], model: str, wanted: Stage) -> None:
         """Return when `model` may move to `wanted` now.
@@ -93,3 +91,9 @@ def _ancestors(schema: Schema, model: str) -> frozenset[str]:
             found.add(parent)
             waiting.append(parent)
     return frozenset(found)
+
+
+def _needed(schema: Schema, model: str) -> frozenset[str]:
+    """The models by whose rows a store must go for `model`, and those without whose rows these cannot be there."""
+    direct = schema.restricting(model) | {model}
+    return frozenset[str]().union(direct, *(_ancestors(schema, name) for name in direct)) - {model}

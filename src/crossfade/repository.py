@@ -25,8 +25,6 @@ from crossfade.breaker import OUTAGES, Breaker
 from crossfade.connections import Connections
 from crossfade.errors import (
     CrossfadeError,
-    ForeignKeyViolationError,
-    RecordNotFoundError,
     WrongAuthorityError,
 )
 from crossfade.events import AuthorityMissed, NullObserver, Observer, Role, StaleRead
@@ -298,12 +296,9 @@ class Repository:
         if pinned.action is Action.CREATE_MANY:
             pinned = await self.with_reserved_ids(model.spec, path, pinned)
         await self.neighbours.bring_restricting([pinned])
-        try:
-            result = await ask(path, pinned, Role.AUTHORITY, self._observer)
-        except (ForeignKeyViolationError, RecordNotFoundError):
-            if not await self.neighbours.pull_parents([pinned]):
-                raise
-            result = await ask(path, pinned, Role.AUTHORITY, self._observer)
+        result = await self.neighbours.with_parents(
+            [pinned], lambda: ask(path, pinned, Role.AUTHORITY, self._observer)
+        )
         if len(spanned) == 1:
             done = self.follow(
                 [AcceptedWrite(model.spec, plan, pinned, result, _keys(model.spec, pinned, result))]

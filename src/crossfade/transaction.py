@@ -16,7 +16,6 @@ from typing import Any
 
 from crossfade.errors import (
     DataError,
-    ForeignKeyViolationError,
     RecordNotFoundError,
     TransactionError,
     WrongAuthorityError,
@@ -93,8 +92,7 @@ class Transaction:
         if pinned.action is Action.CREATE_MANY and self._path is not None:
             pinned = await repository.with_reserved_ids(spec, self._path, pinned)
         # A transaction that has met an error is over, so what a write may lack is brought before it.
-        await repository.neighbours.pull_waiting_parents([pinned])
-        await repository.neighbours.bring_restricting([pinned])
+        await repository.neighbours.before([pinned])
         try:
             result = await inner.execute(pinned)
         except WrongAuthorityError as error:
@@ -197,12 +195,7 @@ async def execute_batch(repository: Repository, operations: Sequence[Operation])
             creates = operation.action in (Action.CREATE, Action.CREATE_MANY)
             ready.append(await repository.with_reserved_ids(spec, path, operation) if creates else operation)
         await repository.neighbours.bring_restricting(ready)
-        try:
-            await path.batch(ready)
-        except (ForeignKeyViolationError, RecordNotFoundError):
-            if not await repository.neighbours.pull_parents(ready):
-                raise
-            await path.batch(ready)
+        await repository.neighbours.with_parents(ready, lambda: path.batch(ready))
         return [AcceptedWrite(schema.models[each.model], plans[each.model], each, None, ()) for each in ready]
 
     accepted = await repository.with_authority(models, attempt)

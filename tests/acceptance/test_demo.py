@@ -26,7 +26,7 @@ STAGES = ["dualwrite", "shadow", "live", "rampdown", "complete"]
 SHORT = ("--seconds", "12", "--rows", "1000", "--rate", "40")
 FOUND = {
     "dropped-millisecond": ("Message", "sent_at"),
-    "case-sensitive-filter": ("Listing", "row missing"),
+    "case-sensitive-filter": ("Listing", "row (missing|too many)"),
     "lost-null": ("Item", "description"),
     "skipped-write": ("Order", "updated_at"),
     "wrong-order": ("Shipment", "order of rows"),

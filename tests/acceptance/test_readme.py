@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from crossfade.stages import PLANS, FollowerPart, Stage, Topology
+from crossfade.store import Store
+from crossfade.store.install import install
 from databases import FreshDatabase
-from sides import Side, open_side
+from sides import Side, marketplace_schema, open_side
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -82,7 +84,8 @@ async def test_the_code_runs_on_real_stores(
     """The example opens both sides and answers a call."""
     legacy, target = await fresh_database(), await fresh_database()
     async with open_side(Side.PRISMA, legacy), open_side(Side.SQLALCHEMY, target):
-        pass
+        for side, dsn in zip(Side, (legacy, target), strict=True):
+            await install(Store(side, dsn, marketplace_schema()), by="test")
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert code
     monkeypatch.chdir(ROOT)

@@ -183,16 +183,14 @@ class Claims:
             found.setdefault(image.key_of(key), set()).add(op)
         return found
 
-    async def renamed(self, connection: Connection, model: str) -> dict[Key, Key]:
-        """The keys that rows have got since they were verified, by those that they had before."""
+    async def renamed(self, connection: Connection, model: str) -> list[list[Key]]:
+        """The keys that rows have had since they were verified, one after the other; the last is the one they have."""
         image = self._images[model]
-        found: dict[Key, Key] = {}
-        first: dict[Key, Key] = {}
+        found: dict[Key, list[Key]] = {}
         for was, key in await connection.fetch(self._renamed_sql, model):
             old, new = image.key_of(was), image.key_of(key)
-            first[new] = first.pop(old, old)
-            found[first[new]] = new
-        return found
+            found[new] = [*found.pop(old, [old]), new]
+        return list(found.values())
 
     async def expand(self, connection: Connection, model: str) -> None:
         """Note every row of a model that this store has, to be verified one by one."""

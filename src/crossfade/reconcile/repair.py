@@ -28,6 +28,7 @@ from crossfade.reconcile.findings import ContendedError, Findings, attempt, prob
 from crossfade.reconcile.images import Image, Key, Row, Texts
 from crossfade.reconcile.kin import falling, holding, keys_by, missing_parents
 from crossfade.reconcile.pair import Authorities, Pair, Spot
+from crossfade.reconcile.renames import Renames
 from crossfade.reconcile.uniques import in_the_way, move_aside, read_index
 from crossfade.stages import Side
 from crossfade.store.tables import Connection, StoredReference
@@ -61,7 +62,7 @@ class Repair:
         self._entered: dict[str, bool] = {}
         self._once_more: dict[str, dict[Key, Row]] = {}
         self._aside: set[tuple[Spot, str]] = set()
-        self._renamed: set[str] = set()
+        self._renames = Renames(pair, follower, authorities, connection, reading, self._enter)
         self.findings = Findings()
 
     async def run(self, wanted: Mapping[str, Iterable[Key]]) -> Findings:
@@ -90,9 +91,13 @@ class Repair:
         if not fresh:
             return
         self._seen |= {Spot(model, key) for key in fresh}
-        await self._rename(model)
         if not await self._enter(model):
             self.findings.busy |= {Spot(model, key) for key in fresh}
+            return
+        held = await self._renames.carry_over(model)
+        self.findings.busy |= {Spot(model, key) for key in fresh if key in held}
+        fresh = [key for key in fresh if key not in held]
+        if not fresh:
             return
         there = await self._images[model].lock(self._connection, fresh)
         unlocked = [key for key in fresh if key not in there]
@@ -103,8 +108,12 @@ class Repair:
         if not fresh:
             return
         rows = await self._sources[model].rows(self._reading, fresh)
+        late = await self._renames.too_late(model, rows.keys() ^ there.keys())
+        self.findings.busy |= {Spot(model, key) for key in late}
         for key in fresh:
             row = rows.get(key)
+            if key in late:
+                continue
             if row is None and key in there:
                 self._deletes.setdefault(model, set()).add(key)
             elif row is None or row.digest == there.get(key):
@@ -133,34 +142,6 @@ class Repair:
                     raise error
                 self._entered[model] = True
         return self._entered[model]
-
-    async def _rename(self, model: str) -> None:
-        """Give rows of the follower the keys that the authority has given them, before anything else is done."""
-        if model in self._renamed or self._authorities[model] is not self._follower.other:
-            return
-        self._renamed.add(model)
-        noted = await self._pair.claims[self._follower.other].renamed(self._reading, model)
-        if not noted:
-            return
-        image = self._images[model]
-        for reference in image.table.references:  # a key may hold another row's, which is to be renamed first
-            await self._rename(reference.model)
-        keys = sorted({key for pair in noted.items() for key in pair})
-        here = await image.digests(self._connection, keys)
-        there = await self._sources[model].digests(self._reading, keys)
-        # Any other row has been renamed here already, is gone, or is another one that has got the same key since.
-        left = {
-            old: new
-            for old, new in noted.items()
-            if old in here and new in there and here[old] != there.get(old)
-        }
-        while free := [(old, new) for old, new in left.items() if new not in here]:
-            for old, new in free:
-                del left[old]
-                here[new] = here.pop(old)
-            if await attempt(self._connection, lambda: image.rename(self._connection, free)) is not None:
-                for pair in free:
-                    await attempt(self._connection, lambda: image.rename(self._connection, [pair]))  # noqa: B023
 
     # Copies
 

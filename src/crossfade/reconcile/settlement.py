@@ -159,7 +159,9 @@ class Settlement:
         self._returned.add(spot)
         try:
             await self._put_back(spot, depth)
-        except ContendedError:
+        except (ContendedError, asyncpg.PostgresError) as error:
+            if isinstance(error, asyncpg.PostgresError) and error.sqlstate not in CONTENDED:
+                raise
             self.findings.busy.add(spot)
 
     async def _put_back(self, spot: Spot, depth: int) -> None:
@@ -202,11 +204,14 @@ class Settlement:
         believed = {self._pair.owner(name): self._authorities[name] for name in asked}
         newest: dict[str, tuple[int, Side]] = {}
         for side, connection in connections.items():
-            rows = await connection.fetch(
+            query = (
                 f"SELECT model, epoch, stage FROM {self._pair.stores[side].own('record')}"  # noqa: S608
-                " WHERE model = ANY ($1) ORDER BY model FOR SHARE NOWAIT",
-                list(believed),
+                " WHERE model = ANY ($1) ORDER BY model FOR SHARE NOWAIT"
             )
+            async with (
+                connection.transaction()
+            ):  # whose transaction it is goes on if somebody else has a record
+                rows = await connection.fetch(query, list(believed))
             for row in rows:
                 authority = PLANS[Topology.SEPARATE][Stage(row["stage"])].authority
                 newest[row["model"]] = max(
