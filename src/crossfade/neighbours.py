@@ -113,7 +113,7 @@ class Neighbours:
         }
 
     def _referred(self, operations: Sequence[Operation]) -> tuple[set[str], dict[str, list[KeyText]]]:
-        """The rows of the other side that `operations` refer to, by their keys; or their models, where those are unknown."""
+        """The rows of the other side that `operations` refer to: by key, or their models where keys are unknown."""
         unknown: set[str] = set()
         keys: dict[str, list[KeyText]] = {}
         for operation in operations:

@@ -181,19 +181,20 @@ class Journal:
     def _judge_refusals(self, deaths: Mapping[str, set[Death]]) -> list[str]:
         """A child must not be refused while its parents are there, on whichever side they have been written."""
         wrong = []
-        for what, asked, span in self.turned_down:
-            parents = self._and_above(asked)
+        for what, parents, span in self.turned_down:
             excuses = [
-                *(death.span.start < span.end for tag in parents for death in deaths[tag]),
+                *(death.span.start < span.end for tag in self._and_above(parents) for death in deaths[tag]),
                 *(
-                    one.start < span.end and one.end > span.start
+                    one.start < span.end
                     for tag in parents
                     for one in self.rows[tag].renamed
+                    if one.end > span.start
                 ),
+                # Its key may change with that of the row that it refers to.
+                *(self.graph.models[self.rows[tag].model].kind == "part" for tag in parents),
             ]
-            follows_another = any(self.graph.models[self.rows[tag].model].kind == "part" for tag in parents)
-            if not follows_another and not any(excuses):
-                wrong.append(f"{what} was refused although its parents {asked} were there")
+            if not any(excuses):
+                wrong.append(f"{what} was refused although its parents {parents} were there")
         return wrong
 
     @staticmethod
@@ -239,7 +240,7 @@ class Journal:
         return wrong
 
     def _and_above(self, tags: Sequence[str]) -> set[str]:
-        """Rows with everything that they may have hung on at some time: a parent that is lost keeps them waiting, too."""
+        """Rows with all that they may have hung on at some time: a parent that is lost keeps them waiting, too."""
         found: set[str] = set()
         waiting = list(tags)
         while waiting:
