@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 DEFAULT_SECONDS: Final = 60.0
-DEFAULT_RATE: Final = 60.0
+DEFAULT_RATE: Final = 40.0
 DEFAULT_ROWS: Final = 20_000
 DEFAULT_SEED: Final = 7
 

@@ -39,7 +39,7 @@ _DETOUR_REST = 0.04
 _END_REST = 0.05
 
 _FORWARD = (Stage.DUALWRITE, Stage.SHADOW, Stage.LIVE, Stage.RAMPDOWN)
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 """Seconds to wait for something to be seen at a stage, and for a move to be in force."""
 _TOO_SLOW = f"{_PATIENCE:.0f} s were not enough; is --rate more than this machine sustains?"
 
