@@ -22,8 +22,6 @@ from crossfade.standing import Standing
 T = TypeVar("T")
 
 _DELETES = frozenset({Action.DELETE, Action.DELETE_MANY})
-_PATIENCE = 1.0
-"""Seconds for which a row that is late is asked for again and again."""
 _IN_TRANSACTION = 0.5
 """Seconds that bringing rows may take inside a transaction: it may wait for locks of that very transaction."""
 _PAUSE = 0.02
@@ -59,7 +57,7 @@ class Neighbours:
         Raises:
             ForeignKeyViolationError, RecordNotFoundError: the row is on neither side, or did not come in time.
         """
-        until = monotonic() + min(self._deadline, _PATIENCE)
+        until = monotonic() + self._deadline
         tries = 0
         while True:
             try:

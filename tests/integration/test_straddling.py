@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 
+from crossfade.dsn import Dsn
+from crossfade.embedded import EmbeddedPostgres
 from crossfade.errors import ForeignKeyViolationError, MixedAuthorityError
 from crossfade.events import ConflictSettled, StaleRead
 from crossfade.repository import RepositorySettings
@@ -66,36 +68,54 @@ class Family:
         return self.world.observer.of(ConflictSettled)
 
 
+Templates = dict[tuple[str, str, bool], dict[Side, str]]
+
+
+@pytest.fixture(scope="session")
+def templates(postgres: EmbeddedPostgres) -> Iterator[Templates]:
+    """Databases in which a family stands where it is to stand, by what they were made for."""
+    made: Templates = {}
+    yield made
+    for names in made.values():
+        for name in names.values():
+            asyncio.run(postgres.drop_database(name))
+
+
 @pytest.fixture
-def family(fresh_database: FreshDatabase) -> OpenFamily:
+def family(postgres: EmbeddedPostgres, templates: Templates, fresh_database: FreshDatabase) -> OpenFamily:
     """Opens a family by which of the two has moved, and by what the foreign key does when a parent is deleted."""
 
     @asynccontextmanager
     async def opened(
         moved: str, on_delete: str = "Cascade", *, is_optional: bool = False, **settings: Any
     ) -> AsyncIterator[Family]:
-        reference = Reference(
-            "r0", "Child", "Parent", ("id",), is_optional or on_delete == "SetNull", on_delete
-        )
-        graph = Graph(
-            {
-                "Parent": Model("Parent", "cuid", ("id",), ()),
-                "Child": Model("Child", "cuid", ("id",), (reference,)),
-            },
-            (Link("Child", "Parent"),),
-        )
-        dsns = {side: await fresh_database() for side in Side}
-        async with open_world(
-            graph, dsns, background=False, settings=RepositorySettings(**settings)
-        ) as world:
-            wanted = (MOVED | {"early": EARLY})[moved]
-            for first in (Stage.SHADOW, *Stage):
-                for model, stage in wanted.items():
-                    if stage is first or (has_begun(stage) and first is Stage.SHADOW):
-                        await world.bring(model, first)
+        is_optional = is_optional or on_delete == "SetNull"
+        reference = Reference("r0", "Child", "Parent", ("id",), is_optional, on_delete)
+        models = {
+            "Parent": Model("Parent", "cuid", ("id",), ()),
+            "Child": Model("Child", "cuid", ("id",), (reference,)),
+        }
+        graph = Graph(models, (Link("Child", "Parent"),))
+        names = templates.get((moved, on_delete, is_optional))
+        if names is None:
+            names = {side: f"family_{len(templates)}_{side}" for side in Side}
+            made = {side: Dsn.parse(await postgres.create_database(name)) for side, name in names.items()}
+            templates[moved, on_delete, is_optional] = names
+            async with open_world(graph, made, background=False) as world:
+                await _place(world, (MOVED | {"early": EARLY})[moved])
+        dsns = {side: await fresh_database(name) for side, name in names.items()}
+        bounds = RepositorySettings(**settings)
+        async with open_world(graph, dsns, background=False, is_prepared=True, settings=bounds) as world:
             yield Family(world)
 
     return opened
+
+
+async def _place(world: World, wanted: Mapping[str, Stage]) -> None:
+    for first in (Stage.SHADOW, *Stage):
+        for model, stage in wanted.items():
+            if stage is first or (has_begun(stage) and first is Stage.SHADOW):
+                await world.bring(model, first)
 
 
 BOTH = pytest.mark.parametrize("moved", MOVED)
@@ -207,12 +227,17 @@ async def _delete_in_transaction(db: Any) -> None:
         await tx.parent.delete(where={"id": "p"})
 
 
-DELETES = pytest.mark.parametrize("delete", [_delete, _delete_many, _delete_in_batch, _delete_in_transaction])
-
-
 @BOTH
-@DELETES
-@pytest.mark.parametrize("on_delete", ["Restrict", "NoAction"])
+@pytest.mark.parametrize(
+    ("on_delete", "delete"),
+    [
+        ("Restrict", _delete),
+        ("Restrict", _delete_many),
+        ("Restrict", _delete_in_batch),
+        ("Restrict", _delete_in_transaction),
+        ("NoAction", _delete),
+    ],
+)
 async def test_a_child_that_is_on_its_own_side_only_forbids_the_delete_of_its_parent(
     family: OpenFamily, moved: str, on_delete: str, delete: Callable[[Any], Awaitable[None]]
 ) -> None:
@@ -230,7 +255,7 @@ async def test_a_child_that_is_on_its_own_side_only_forbids_the_delete_of_its_pa
 
 
 @BOTH
-@DELETES
+@pytest.mark.parametrize("delete", [_delete, _delete_many, _delete_in_batch, _delete_in_transaction])
 async def test_a_child_that_is_gone_on_its_own_side_forbids_nothing(
     family: OpenFamily, moved: str, delete: Callable[[Any], Awaitable[None]]
 ) -> None:

@@ -17,7 +17,7 @@ from crossfade.keys import Key, where_of
 
 from .bundles import batch, transaction
 from .journal import Row, Span
-from .writer import REFUSED, Writer, tags
+from .writer import REFUSED, Writer, may_be_taken, tags
 
 
 class Author(Writer):
@@ -25,8 +25,9 @@ class Author(Writer):
 
     def where(self, row: Row) -> dict[str, Any]:
         spec = self.world.schema.models[row.model]
-        if self.chance.random() < 0.2 and row.values["code"] and row.model not in self.referred_codes:
-            return {"code": row.values["code"]}
+        code = row.values["code"]
+        if code and not may_be_taken(code) and self.chance.random() < 0.4:
+            return {"code": code}
         return where_of(spec, Key(row.model, tuple((name, row.key[name]) for name in spec.primary_key)))
 
     def client(self, model: str, db: Any = None) -> Any:
@@ -228,7 +229,11 @@ class Author(Writer):
     async def recode(self) -> None:
         """Give a row another unique value; now and then one that another row has."""
         for row in self._some():
-            others = [each.values["code"] for each in self.journal.alive(row.model) if each.values["code"]]
+            others = [
+                each.values["code"]
+                for each in self.journal.alive(row.model)
+                if each.values["code"] and may_be_taken(each.values["code"])
+            ]
             takes = others and row.model not in self.referred_codes and self.chance.random() < 0.3
             code = self.chance.choice(others) if takes else self.word()
             record, span = await self._update(row, "recode", {"code": code})

@@ -137,6 +137,7 @@ async def open_world(
     dsns: Mapping[Side, Dsn],
     *,
     background: bool = True,
+    is_prepared: bool = False,
     settings: RepositorySettings | None = None,
     reconciling: ReconcileSettings = RECONCILING,
     moves: MoveSettings = MOVES,
@@ -145,7 +146,8 @@ async def open_world(
 
     Args:
         graph: the models.
-        dsns: two empty databases.
+        dsns: two databases.
+        is_prepared: whether the tables and crossfade's objects are there already.
         background: whether captured keys are verified by themselves.
         settings: bounds of the repository.
         reconciling: bounds of the reconciler.
@@ -159,10 +161,12 @@ async def open_world(
         for side, dsn in dsns.items():
             looking[side] = await asyncpg.connect(**dsn.asyncpg_kwargs())
             stack.push_async_callback(looking[side].close)
-            await looking[side].execute("; ".join(statements(graph, tables)))
+            if not is_prepared:
+                await looking[side].execute("; ".join(statements(graph, tables)))
         stores = {side: Store(side, dsn, schema) for side, dsn in dsns.items()}
         for store in stores.values():
-            await install(store, by="test")
+            if not is_prepared:
+                await install(store, by="test")
             await stack.enter_async_context(store)
         view = await stack.enter_async_context(RecordView(stores))
         reconciler = Reconciler(stores, view.authority, observer, reconciling, stale=view.refresh)

@@ -126,3 +126,8 @@ class Writer:
 def tags(parents: Mapping[str, Row | None]) -> dict[str, str | None]:
     """What rows refer to, as the journal has it."""
     return {name: parent.tag if parent else None for name, parent in parents.items()}
+
+
+def may_be_taken(code: str) -> bool:
+    """Whether another row may get this code once its own is gone; by such a code nobody looks a row up."""
+    return code < "8"
