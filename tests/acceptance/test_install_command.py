@@ -45,8 +45,13 @@ async def test_install_and_uninstall(fresh_database: FreshDatabase) -> None:
     assert f"sqlalchemy at {target.where}, schema crossfade\n" in out
     assert "  _ConversationParticipants  capture; fence (follower)" in out
 
+    assert (0, 2) == ((whole := run("install", "--check", **dsns))[0], whole[1].count("are whole"))
     session = await asyncpg.connect(**target.asyncpg_kwargs())
     try:
+        await session.execute("ALTER TABLE users DISABLE TRIGGER crossfade_capture_update")
+        code, out, _ = run("install", "--check", **dsns)
+        assert code == 1
+        assert "users" in out.split(f"sqlalchemy at {target.where}")[1]
         await session.execute("UPDATE crossfade.record SET stage = 'shadow' WHERE model = 'User'")
     finally:
         await session.close()

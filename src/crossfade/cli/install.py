@@ -32,6 +32,10 @@ def install(
         typer.Option(min=0.0, help="Seconds to try for the locks of live tables, which are held briefly."),
     ] = 30.0,
     by: Annotated[str | None, typer.Option(help="Who does it; your user name by default.")] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Change nothing; say what capture and fence do not see at the moment."),
+    ] = False,
 ) -> None:
     """Put capture, fence and record into the stores, or complete them. Tables stay in use meanwhile.
 
@@ -40,7 +44,11 @@ def install(
     """
     from crossfade.cli.following import load_models, user
 
-    asyncio.run(_install(load_models(schema, flags), side, by or user(), deadline))
+    models = load_models(schema, flags)
+    if check:
+        asyncio.run(_check(_stores(models, side)))
+    else:
+        asyncio.run(_install(models, side, by or user(), deadline))
 
 
 def uninstall(
@@ -79,6 +87,21 @@ async def _install(schema: Schema, side: Side | None, by: str, deadline: float) 
             _report(store, done, "complete already; nothing to do")
     finally:
         await _close(stores.values())
+
+
+async def _check(stores: Mapping[Side, Store]) -> None:
+    from crossfade.store.problems import installed_problems
+
+    try:
+        found = {store: await installed_problems(store) for store in stores.values()}
+    finally:
+        await _close(stores.values())
+    for store, problems in found.items():
+        typer.echo(f"{store.side} at {store.where}, schema {store.home}")
+        for problem in problems or ["capture and fence are whole"]:
+            typer.echo(f"  {problem}")
+    if any(found.values()):
+        raise typer.Exit(1)
 
 
 async def _uninstall(stores: Mapping[Side, Store], deadline: float, *, force: bool) -> None:
