@@ -105,7 +105,7 @@ def test_everything_moves_and_nothing_is_lost(tmp_path: Path, ended: Callable[..
         )
         servers = descendants(process.pid)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=90)
 
     document = json.loads(report.read_text())
     models = document["models"]
@@ -259,7 +259,7 @@ def test_ctrl_c_in_the_middle(tmp_path: Path, ended: Callable[..., bool]) -> Non
         wait_for(process.stderr, r"stage.moved")
         servers = descendants(process.pid)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
 
     assert 130 == process.returncode
     assert "Traceback" not in err

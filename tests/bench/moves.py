@@ -50,7 +50,7 @@ from marketplace.setup import SCHEMA_FILE, apply_legacy_schema, upgrade_target
 from marketplace.workload import Workload
 
 FLAGS = Path(__file__).parents[2] / "flags"
-_PATIENCE = 60.0
+_PATIENCE = 180.0
 _SCRIPT_SHARE = 0.1
 
 ORDERS: Mapping[str, Callable[[Schema], Sequence[str]]] = {

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from crossfade.drill.order import ProcessOrder
-from crossfade.drill.processes import die_with_parent
+from crossfade.drill.processes import die_with_parent, short_name
 from crossfade.drill.worker import work
 
 
 def main() -> None:
     """Serve one drill."""
     path = Path(sys.argv[1])
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
+    with socket.socket(socket.AF_UNIX) as listener, short_name(path) as name:
+        listener.bind(name)
         path.chmod(0o600)
         listener.listen(1)
         gc.freeze()  # what is loaded stays shared between all processes

@@ -13,8 +13,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +24,16 @@ from crossfade.errors import EmbeddedError
 
 _START_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
+
+
+@contextmanager
+def short_name(path: Path) -> Iterator[str]:
+    """A name for a socket at `path` that fits into an address, which holds about a hundred bytes."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
 
 
 def die_with_parent() -> None:
@@ -92,8 +102,8 @@ class Nursery:
     async def _connect(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         assert self._child is not None
         while True:
-            with suppress(OSError):
-                return await asyncio.open_unix_connection(path)
+            with suppress(OSError), short_name(path) as name:
+                return await asyncio.open_unix_connection(name)
             if self._child.poll() is not None:
                 log = (self._directory / "logs" / "nursery.log").read_text(errors="replace").strip()
                 raise EmbeddedError(
