@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from crossfade.drill.processes import short_name
+
 _CHUNK = 65536
 
 
@@ -58,7 +60,8 @@ class _Network:
                 writer.write(json.dumps(answer).encode() + b"\n")
             done.set()
 
-        server = await asyncio.start_unix_server(control, path)
+        with short_name(Path(path)) as name:
+            server = await asyncio.start_unix_server(control, name)
         async with server:
             await done.wait()
 

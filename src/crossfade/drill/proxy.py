@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from crossfade.drill.network import Mode
+from crossfade.drill.processes import short_name
 from crossfade.dsn import Dsn
 from crossfade.embedded.process import Child
 from crossfade.errors import EmbeddedError
@@ -41,8 +42,8 @@ class Proxy:
         try:
             async with asyncio.timeout(_START_SECONDS):
                 while True:
-                    with suppress(OSError):
-                        self._reader, self._writer = await asyncio.open_unix_connection(path)
+                    with suppress(OSError), short_name(path) as name:
+                        self._reader, self._writer = await asyncio.open_unix_connection(name)
                         return self
                     await asyncio.sleep(0.02)
         except TimeoutError:
