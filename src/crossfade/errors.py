@@ -133,6 +133,42 @@ class UnsettledError(OperatorError):
         )
 
 
+class MappingError(OperatorError):
+    """A mapping contradicts itself or the tables, or loses what it does not declare; every problem is listed."""
+
+    def __init__(self, model: str, *problems: str) -> None:
+        self.model = model
+        self.problems = problems
+        super().__init__(f"the mapping of {model}: {'; '.join(problems)}")
+
+
+class BackfillError(OperatorError):
+    """Rows of a model cannot be copied. What has been copied stays, and the same command goes on from there."""
+
+    def __init__(self, model: str, problem: str) -> None:
+        self.model = model
+        self.problem = problem
+        super().__init__(f"the backfill of {model}: {problem}")
+
+
+class VerifyError(OperatorError):
+    """A model cannot be verified as asked; nothing was changed."""
+
+    def __init__(self, model: str, problem: str) -> None:
+        self.model = model
+        self.problem = problem
+        super().__init__(f"verify {model}: {problem}")
+
+
+class BackupError(OperatorError):
+    """A backup cannot be made, or is not what it should be."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        self.where = where
+        self.problem = problem
+        super().__init__(f"the backup of {where}: {problem}")
+
+
 # --- the caller must act -----------------------------------------------------------------------------------
 
 

@@ -121,6 +121,49 @@ class ConflictSettled(NamedTuple):
     policy: str
 
 
+class ChunkCopied(NamedTuple):
+    """A backfill has copied a piece of a model's table: rows read, rows that were not there yet, rows left over.
+
+    Rows that are left over could not be inserted as they were; their keys are given to the reconciler.
+    """
+
+    model: str
+    rows_read: int
+    rows_written: int
+    left_over: int
+    seconds: float
+
+
+class ChunkFailed(NamedTuple):
+    """A piece of a model's table could not be copied; `problem`: SQLSTATE and constraint."""
+
+    model: str
+    problem: str
+
+
+class BackfillThrottled(NamedTuple):
+    """A backfill has waited for `seconds`; `reason` is of a closed set: lag, latency, rate or paused."""
+
+    reason: str
+    seconds: float
+
+
+class ChunkVerified(NamedTuple):
+    """A piece of a model's table has been compared in both stores."""
+
+    model: str
+    rows: int
+    seconds: float
+
+
+class RowsDiffered(NamedTuple):
+    """Verify has found rows that differ and do not settle; `kind` is missing, extra or different."""
+
+    model: str
+    kind: str
+    rows: int
+
+
 class BreakerMoved(NamedTuple):
     """The circuit breaker in front of a side has opened, half-opened or closed."""
 
@@ -206,6 +249,11 @@ Event: TypeAlias = (
     | ShadowDropped
     | RowReconciled
     | ConflictSettled
+    | ChunkCopied
+    | ChunkFailed
+    | BackfillThrottled
+    | ChunkVerified
+    | RowsDiffered
     | BreakerMoved
     | SideUnavailable
     | StageMoved

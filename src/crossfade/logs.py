@@ -21,8 +21,12 @@ from structlog.typing import FilteringBoundLogger, Processor
 from crossfade.errors import ConfigurationError
 from crossfade.events import (
     AuthorityMissed,
+    BackfillThrottled,
     BreakerMoved,
     CaptureLagged,
+    ChunkCopied,
+    ChunkFailed,
+    ChunkVerified,
     ConflictSettled,
     Difference,
     Event,
@@ -33,6 +37,7 @@ from crossfade.events import (
     ReadCompared,
     Role,
     RowReconciled,
+    RowsDiffered,
     ShadowDropped,
     SideUnavailable,
     StageHeld,
@@ -150,7 +155,11 @@ class StructlogObserver:
                     self._log.debug("row.reconciled", **event._asdict())
             case ConflictSettled():
                 self._warn("conflict.settled", **event._asdict())
-            case AuthorityMissed() | StaleRead() | CaptureLagged():
+            case ChunkFailed() | RowsDiffered():
+                self._warn(_NAMES[type(event)], **event._asdict())
+            case ChunkCopied() | ChunkVerified():
+                self._log.info(_NAMES[type(event)], **event._asdict())
+            case AuthorityMissed() | StaleRead() | CaptureLagged() | BackfillThrottled():
                 if self._debug:
                     self._log.debug(_NAMES[type(event)], **event._asdict())
             case BreakerMoved():
@@ -204,6 +213,11 @@ class StructlogObserver:
 
 
 _NAMES = {
+    BackfillThrottled: "backfill.throttled",
+    ChunkCopied: "chunk.copied",
+    ChunkFailed: "chunk.failed",
+    ChunkVerified: "chunk.verified",
+    RowsDiffered: "rows.differed",
     AuthorityMissed: "authority.missed",
     StaleRead: "read.stale",
     CaptureLagged: "capture.lagged",

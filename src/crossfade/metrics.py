@@ -33,8 +33,12 @@ from crossfade import errors
 from crossfade.errors import ConfigurationError
 from crossfade.events import (
     AuthorityMissed,
+    BackfillThrottled,
     BreakerMoved,
     CaptureLagged,
+    ChunkCopied,
+    ChunkFailed,
+    ChunkVerified,
     ConflictSettled,
     Event,
     FlagRejected,
@@ -44,6 +48,7 @@ from crossfade.events import (
     ReadCompared,
     Role,
     RowReconciled,
+    RowsDiffered,
     ShadowDropped,
     SideUnavailable,
     StageHeld,
@@ -129,6 +134,8 @@ class PrometheusObserver:
                 metrics.conflicts.labels(
                     model, self._word("conflict", kind), self._word("policy", policy)
                 ).inc()
+            case ChunkCopied() | ChunkFailed() | BackfillThrottled() | ChunkVerified() | RowsDiffered():
+                self._observe_progress(event)
             case AuthorityMissed(model):
                 metrics.authority_misses.labels(model).inc()
             case StaleRead(model, action):
@@ -157,6 +164,26 @@ class PrometheusObserver:
                 self.observe(event)
             case _:
                 assert_never(event)
+
+    def _observe_progress(
+        self, event: ChunkCopied | ChunkFailed | BackfillThrottled | ChunkVerified | RowsDiffered
+    ) -> None:
+        metrics = self._metrics
+        match event:
+            case ChunkCopied(model, rows_read, rows_written, left_over, seconds):
+                metrics.backfill_rows.labels(model, "read").inc(rows_read)
+                metrics.backfill_rows.labels(model, "written").inc(rows_written)
+                metrics.backfill_rows.labels(model, "left_over").inc(left_over)
+                metrics.backfill_chunk.labels(model).observe(seconds)
+            case ChunkFailed(model):
+                metrics.backfill_failures.labels(model).inc()
+            case BackfillThrottled(reason, seconds):
+                metrics.backfill_throttled.labels(self._word("throttle", reason)).inc(seconds)
+            case ChunkVerified(model, rows, seconds):
+                metrics.verified_rows.labels(model).inc(rows)
+                metrics.verify_chunk.labels(model).observe(seconds)
+            case RowsDiffered(model, kind, rows):
+                metrics.differing_rows.labels(model, self._word("difference", kind)).inc(rows)
 
     def place(self, model: str, stage: Stage) -> None:
         """Say at what stage a model stands, without a move: at start."""
@@ -279,6 +306,24 @@ class _Metrics:
             "model",
             "kind",
             "policy",
+        )
+        self.backfill_rows = counter(
+            "backfill_rows_total",
+            "Rows that a backfill has read, written, or left to the reconciler.",
+            "model",
+            "outcome",
+        )
+        self.backfill_chunk = histogram("backfill_chunk_seconds", "How long a chunk took to copy.", "model")
+        self.backfill_failures = counter(
+            "backfill_failures_total", "Attempts to copy a chunk that failed.", "model"
+        )
+        self.backfill_throttled = counter(
+            "backfill_throttled_seconds_total", "Time that a backfill has waited on purpose.", "reason"
+        )
+        self.verified_rows = counter("verified_rows_total", "Rows compared in both stores.", "model")
+        self.verify_chunk = histogram("verify_chunk_seconds", "How long a chunk took to compare.", "model")
+        self.differing_rows = counter(
+            "differing_rows_total", "Rows that verify found to differ.", "model", "kind"
         )
         self.stale_reads = counter(
             "stale_reads_total", "Reads of several models while one of them was not level.", "model", "action"

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from crossfade.errors import InstallError
-from crossfade.reconcile.columns import as_text, comparable, from_text, is_exact, listed
 from crossfade.stages import Side
 from crossfade.store import Store, StoredTable
+from crossfade.store.columns import from_text, is_exact, listed
+from crossfade.store.crossing import Crossing, read_crossings
 from crossfade.store.tables import Connection, quoted
 
 Key: TypeAlias = tuple[str, ...]
@@ -134,35 +134,14 @@ def read_images(stores: Mapping[Side, Store]) -> dict[Side, dict[str, Image]]:
     Raises:
         InstallError: the two stores have different keys for a model.
     """
-    return {
-        side: {table.model: _image(store, table, stores[side.other]) for table in store.tables}
-        for side, store in stores.items()
-    }
+    crossings = read_crossings(stores)
+    return {side: {model: _image(crossing, side) for model, crossing in crossings.items()} for side in stores}
 
 
-def _image(store: Store, table: StoredTable, elsewhere: Store) -> Image:
-    other = elsewhere.tables[table.model]
-    if set(table.key) != set(other.key):
-        raise InstallError(
-            store.where,
-            f"the key of {table.quoted} is ({', '.join(table.key)}) here and ({', '.join(other.key)}) at"
-            f" {elsewhere.where}; give both the same primary key",
-        )
-    key = table.key if store.side is Side.PRISMA else other.key
-    columns = tuple(
-        name
-        for name, column in (other if store.side is Side.SQLALCHEMY else table).columns.items()
-        if name in table.columns
-        and name in other.columns
-        and not column.is_generated
-        and not table.columns[name].is_generated
-        and not other.columns[name].is_generated
-    )
-    compared = ", ".join(
-        comparable(table.columns[name], other.columns[name], f"t.{quoted(name)}") for name in columns
-    )
-    digest = f"md5(ROW({compared})::text)"
-    texts = ", ".join(as_text(table.columns[name], f"t.{quoted(name)}") for name in columns)
+def _image(crossing: Crossing, side: Side) -> Image:
+    table, key, columns = crossing.tables[side], crossing.keys[side], crossing.names(side)
+    digest = f"md5({crossing.image(side)})"
+    texts = ", ".join(column.sent(side) for column in crossing.columns)
     source = f"FROM {unnested(len(key))} JOIN {table.quoted} t ON {_joined(table, key, 't', 'k')}"
     values = ", ".join(from_text(table.columns[name], f"k.c{n}") for n, name in enumerate(columns))
     insert = (

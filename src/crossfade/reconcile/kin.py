@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from crossfade.reconcile.columns import from_text
 from crossfade.reconcile.images import Image, Key, Row, Texts, across, unnested
 from crossfade.reconcile.pair import Child, Pair, Spot
 from crossfade.stages import Side
+from crossfade.store.columns import from_text
 from crossfade.store.tables import Connection, StoredReference, quoted
 
 

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from crossfade.reconcile.columns import base_type, from_text
 from crossfade.reconcile.images import Image, Key, Row, across, unnested
 from crossfade.store import StoredColumn
+from crossfade.store.columns import base_type, from_text
 from crossfade.store.tables import Connection, quoted
 
 _INDEX = """

@@ -254,9 +254,13 @@ async def conclude(connection: Connection, home: str, side: Side, by: str) -> No
     if await installation(connection, home) == (VERSION, side):
         return
     own = f"{quoted(home)}.installation"
+    # A newer version keeps the time of the first: what was captured since then is captured still.
+    since = await connection.fetchval(f"SELECT min(at) FROM {own}")  # noqa: S608
     await connection.execute(f"DELETE FROM {own}")  # noqa: S608
     await connection.execute(
-        f"INSERT INTO {own} (version, side, by) VALUES ({VERSION}, {literal(side)}, {literal(by)})"  # noqa: S608
+        f"INSERT INTO {own} (version, side, by, at)"  # noqa: S608
+        f" VALUES ({VERSION}, {literal(side)}, {literal(by)}, coalesce($1, clock_timestamp()))",
+        since,
     )
 
 

@@ -10,13 +10,18 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
+from crossfade.store.progress import PROGRESS_TABLES, progress
 from crossfade.store.tables import StoredTable, quoted
 
-VERSION = 1
+VERSION = 2
 """The version of these objects; a store that has another one is refused until `crossfade install` has run again."""
 
 ROLE_SETTING = "crossfade.role"
 FOLLOWER = "follower"
+BULK_SETTING = "crossfade.bulk"
+BULK = "on"
+"""A follower whose transaction says so inserts without being captured. Whoever does so owes a check afterwards: a row
+that was deleted in the other store meanwhile, before it could be seen in this one, is noted by nobody else."""
 RECORD_CHANNEL = "crossfade_record"
 CHANGE_CHANNEL = "crossfade_change"
 BELL = 7_270_736_925_311
@@ -102,10 +107,11 @@ def core(home: str) -> list[str]:
     model text NOT NULL, key text[] NOT NULL, kind text NOT NULL, policy text NOT NULL,
     authority text NOT NULL, authority_image jsonb, follower_image jsonb,
     at timestamptz NOT NULL DEFAULT clock_timestamp())""",
+        *progress(home),
     ]
 
 
-CORE_TABLES = ("installation", "change", "record", "history", "conflict")
+CORE_TABLES = ("installation", "change", "record", "history", "conflict", *PROGRESS_TABLES)
 
 _ALTERATIONS: Mapping[int, Callable[[str], list[str]]] = MappingProxyType({})
 """What takes the tables from a version to the next, by the version that they have."""

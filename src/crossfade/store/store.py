@@ -18,7 +18,7 @@ from crossfade.dsn import Dsn
 from crossfade.errors import InstallError, StoreUnavailableError
 from crossfade.schema import Schema
 from crossfade.stages import Side
-from crossfade.store.objects import FOLLOWER, ROLE_SETTING, VERSION
+from crossfade.store.objects import BULK, BULK_SETTING, FOLLOWER, ROLE_SETTING, VERSION
 from crossfade.store.tables import Connection, StoredTables, quoted, read_tables
 from crossfade.stores import check_reachable
 
@@ -146,8 +146,10 @@ class Store:
             raise StoreUnavailableError(self.where, str(error) or type(error).__name__) from error
 
     @asynccontextmanager
-    async def transaction(self, *, follower: bool = False) -> AsyncIterator[Connection]:
+    async def transaction(self, *, follower: bool = False, bulk: bool = False) -> AsyncIterator[Connection]:
         """One transaction, as a follower if asked; it commits at the end of the block or rolls back with its error.
+
+        What a `bulk` transaction of a follower inserts is not captured: see `objects.BULK`.
 
         Raises:
             StoreUnavailableError: the database does not answer.
@@ -160,14 +162,14 @@ class Store:
             connection = await pool.acquire()
         try:
             async with connection.transaction():
-                await self.begin(connection, follower=follower)
+                await self.begin(connection, follower=follower, bulk=bulk)
                 yield connection
         finally:
             await pool.release(connection)
 
-    async def begin(self, connection: Connection, *, follower: bool = False) -> None:
+    async def begin(self, connection: Connection, *, follower: bool = False, bulk: bool = False) -> None:
         """Make the settings of a transaction of this store that has just begun."""
-        await connection.execute(f"SELECT {_SPELLING}{_role(follower=follower)}")
+        await connection.execute(f"SELECT {_SPELLING}{_role(follower=follower)}{_BULK if bulk else ''}")
 
     async def listen_connection(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection of its own, for LISTEN or a session's lock; whoever asks closes it.
@@ -210,6 +212,9 @@ class Store:
                 f"it has version {version} of crossfade's objects and this is version {VERSION};"
                 " run `crossfade install` with the newer crossfade",
             )
+
+
+_BULK = f", set_config('{BULK_SETTING}', '{BULK}', true)"
 
 
 def _role(*, follower: bool) -> str:

@@ -28,6 +28,8 @@ from dataclasses import dataclass
 
 from crossfade.store.objects import (
     BELL,
+    BULK,
+    BULK_SETTING,
     CHANGE_CHANNEL,
     FOLLOWER,
     LATE_WRITE,
@@ -187,6 +189,11 @@ BEGIN
             WHERE p.old OPERATOR(pg_catalog.<>) p.new;
         END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+        IF pg_catalog.current_setting({literal(BULK_SETTING)}, true) OPERATOR(pg_catalog.=) {literal(BULK)}
+            AND pg_catalog.current_setting({literal(ROLE_SETTING)}, true) OPERATOR(pg_catalog.=) {literal(FOLLOWER)}
+        THEN
+            RETURN NULL;
+        END IF;
         {into}, {new_key}, 'I' FROM {_NEW} n;
         GET DIAGNOSTICS touched = ROW_COUNT;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN

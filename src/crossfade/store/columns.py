@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import re
 
-from crossfade.store import StoredColumn
-from crossfade.store.tables import quoted
+from crossfade.store.tables import StoredColumn, quoted
 
 _MODIFIER = re.compile(r"\(\s*-?\d+\s*(?:,\s*-?\d+\s*)?\)")
 _TIMES = {"timestamp without time zone", "timestamp with time zone", "date"}
@@ -84,9 +83,9 @@ def _precision(type_: str) -> int:
 
 
 def _number(own: str, other: str, value: str) -> str:
-    scales = [scale for scale in (_scale(own), _scale(other)) if scale is not None]
-    if own == other and scales:
+    if own == other:  # both keep the scale that was written
         return value
+    scales = [scale for scale in (_scale(own), _scale(other)) if scale is not None]
     number = value if base_type(own) == "numeric" else f"{value}::numeric"
     return f"trim_scale(round({number}, {min(scales)}))" if scales else f"trim_scale({number})"
 

@@ -1,0 +1,1 @@
+"""Dump each store and prove that the dump can be restored."""

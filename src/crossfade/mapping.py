@@ -1,0 +1,163 @@
+"""Where the target schema differs from the legacy one on purpose, and how a row crosses, both ways.
+
+A model whose two tables have the same columns needs no mapping. A `Mapping` names what is different about one model:
+its table's name or schema in the target store, and those columns that have another name, another form, or no
+counterpart. Everything that carries rows goes by it alike: the follower, the reconciler, backfill and verify.
+
+Rules:
+
+* A column crosses both ways or the mapping says that it does not (`one_way`). What crosses one way is written to the
+  target store and never written back: the legacy column keeps the value that it has.
+* An expression is SQL over `{}`, the value. It is run by either store, so it may use nothing but PostgreSQL's own
+  immutable functions. `forward` takes the legacy column's type to the target column's, `backward` the other way round.
+* A key column may have another name or type, if its text stays the same: `text` that holds a UUID may become `uuid`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from crossfade.errors import MappingError
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """A column that has another name in the target store; its type may differ where PostgreSQL converts by itself."""
+
+    legacy: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A column whose values are written differently in the target store.
+
+    `backward` may be missing only where `one_way` says that nothing has to come back.
+    """
+
+    legacy: str
+    target: str
+    forward: str
+    backward: str | None = None
+    one_way: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A legacy column that the target store does not have. That loses what it holds, so `one_way` has to say so."""
+
+    legacy: str
+    one_way: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A column that only the target store has; it is left to its default there and is never compared."""
+
+    target: str
+
+
+ColumnMapping: TypeAlias = Renamed | Converted | Dropped | Added
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """What is different about one model in the target store.
+
+    Args:
+        model: the model's name, or the name of an implicit many-to-many table.
+        table: its table there; the same name by default.
+        schema: that table's PostgreSQL schema; the store's by default.
+        columns: the columns that differ; all others keep their names.
+
+    Raises:
+        MappingError: it contradicts itself, or loses what it does not declare as `one_way`.
+    """
+
+    model: str
+    table: str | None = None
+    schema: str | None = None
+    columns: tuple[ColumnMapping, ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = [*_losses(self.columns), *_doubles(self.columns), *_templates(self.columns)]
+        if problems:
+            raise MappingError(self.model, *problems)
+
+    @property
+    def is_one_way(self) -> bool:
+        """Whether something that it maps never comes back."""
+        return any(isinstance(column, Converted | Dropped) and column.one_way for column in self.columns)
+
+    def target_of(self, legacy: str) -> str | None:
+        """The target column that a legacy column has become; None where it has been dropped."""
+        for column in self.columns:
+            if isinstance(column, Dropped) and column.legacy == legacy:
+                return None
+            if isinstance(column, Renamed | Converted) and column.legacy == legacy:
+                return column.target
+        return legacy
+
+    def conversion_of(self, legacy: str) -> Converted | None:
+        """How a legacy column's values are converted, if they are."""
+        for column in self.columns:
+            if isinstance(column, Converted) and column.legacy == legacy:
+                return column
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Mappings:
+    """The mappings of every model that has one."""
+
+    mappings: tuple[Mapping, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [mapping.model for mapping in self.mappings]
+        for name in names:
+            if names.count(name) > 1:
+                raise MappingError(name, "it has more than one mapping; put them into one")
+
+    def of(self, model: str) -> Mapping:
+        """The mapping of `model`; one that changes nothing where it has none."""
+        for mapping in self.mappings:
+            if mapping.model == model:
+                return mapping
+        return Mapping(model)
+
+    def __iter__(self) -> Iterator[Mapping]:
+        return iter(self.mappings)
+
+
+NO_MAPPINGS = Mappings()
+
+
+def _losses(columns: Iterable[ColumnMapping]) -> Iterator[str]:
+    for column in columns:
+        if isinstance(column, Dropped) and not column.one_way:
+            yield (
+                f"column {column.legacy} would be lost; add it to the target store, or say"
+                f' Dropped("{column.legacy}", one_way=True) if it may be'
+            )
+        if isinstance(column, Converted) and column.backward is None and not column.one_way:
+            yield (
+                f"column {column.legacy} has no way back; give `backward`, or one_way=True if {column.target} need"
+                " never be written back"
+            )
+
+
+def _doubles(columns: Iterable[ColumnMapping]) -> Iterator[str]:
+    for place in ("legacy", "target"):
+        names = [getattr(column, place) for column in columns if hasattr(column, place)]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"{place} column {name} is mapped more than once"
+
+
+def _templates(columns: Iterable[ColumnMapping]) -> Iterator[str]:
+    for column in columns:
+        if isinstance(column, Converted):
+            for template in (column.forward, column.backward):
+                if template is not None and "{}" not in template:
+                    yield f"an expression of column {column.legacy} does not say where the value goes: write {{}}"

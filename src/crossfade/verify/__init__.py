@@ -1,0 +1,1 @@
+"""Compare both stores in the databases, down to the rows and columns that differ."""
