@@ -21,6 +21,7 @@ import asyncpg
 
 from crossfade.errors import CrossfadeError, StageMoveError
 from crossfade.events import Observer, StageHeld, StageRequested
+from crossfade.gates import Gates, NoGates
 from crossfade.moving import Mover
 from crossfade.planner import Planner
 from crossfade.stages import Side, Stage, moves_authority, next_step
@@ -65,6 +66,7 @@ class Conductor:
         planner: which steps the relations permit.
         observer: hears of requests, and of steps that are held.
         stores: the legacy store decides who leads.
+        gates: what must hold before a step forward; nothing by default.
         interval: how often a held step is tried again, in seconds.
         lead: whether this process may lead at all.
     """
@@ -77,12 +79,14 @@ class Conductor:
         observer: Observer,
         stores: Mapping[Side, Store],
         *,
+        gates: Gates | None = None,
         interval: float = 0.2,
         lead: bool = True,
     ) -> None:
         self._mover = mover
         self._view = view
         self._planner = planner
+        self._gates: Gates = gates or NoGates()
         self._observer = observer
         self._store = stores[Side.PRISMA]
         self._leadership = Leadership(self._store)
@@ -232,6 +236,7 @@ class Conductor:
         try:
             with self._under_way(models, step):
                 self._check(models, step)
+                await self._pass_gates(models, current, step)
                 await self._mover.move(models, step, by=by)
         except _TROUBLE as refusal:
             why = refusal.reason if isinstance(refusal, StageMoveError) else _told(refusal)
@@ -267,6 +272,17 @@ class Conductor:
         for model in models:
             self._planner.check_move(stages, model, step)
             self._planner.check_move(stages | others, model, step)
+
+    async def _pass_gates(self, models: Sequence[str], current: Stage, step: Stage) -> None:
+        """Return if every gate of the step holds.
+
+        Raises:
+            StageMoveError: one does not; the reason says what to do.
+        """
+        unmet = await self._gates.unmet(models, current, step)
+        if unmet:
+            named = [gate.why if len(models) == 1 else f"{gate.model}: {gate.why}" for gate in unmet]
+            raise StageMoveError(unmet[0].model, current, step, "; ".join(named))
 
     async def _hold(self, model: str, step: Stage, why: str) -> None:
         if self._held.get(model) == why:

@@ -288,7 +288,8 @@ async def _differing(
         own = pair[side]
 
         async def read(connection: Connection, own: Image = own) -> tuple[dict[Key, str], dict[Key, str]]:
-            return await own.digests(connection, keys), await own.documents(connection, keys)
+            digests = await own.digests(connection, keys, Side.PRISMA)  # of what could have reached it
+            return digests, await own.documents(connection, keys)
 
         digests[side], documents[side] = await lines[side].transact(read, deadline=_LIST_SECONDS)
     told = []

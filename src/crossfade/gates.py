@@ -1,1 +1,188 @@
-"""What must hold before a model may advance."""
+"""What must hold before a model may advance, and what to do about it where it does not.
+
+A gate is asked before each step forward. It answers with a figure, so that a refusal says how far a model is from what
+is asked. Two gates come from the target store's own books:
+
+* `backfilled`: every row that was there when capture began has been copied, and everything since then is captured.
+* `verified`: after that, every row of both stores has been compared once and none differs. From then on each touched
+  key is verified by the reconciler, so this stays true.
+
+Both are about one installation: capture that was removed and installed again leaves a gap that nobody saw. And both are
+about what the target store held then: a model that was forced back has to be verified anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+import asyncpg
+
+from crossfade.errors import StoreUnavailableError
+from crossfade.forcing import FORCED_EPOCHS
+from crossfade.stages import Side, Stage, is_forward, reads_target
+from crossfade.store import Store
+
+
+class GateName(StrEnum):
+    """The gates there are."""
+
+    BACKFILLED = "backfilled"
+    VERIFIED = "verified"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One condition of one model: the figure that says whether it holds, and what makes it hold where it does not."""
+
+    model: str
+    name: GateName
+    figure: str
+    remedy: str
+    """Empty where the gate holds."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the step may be taken, as far as this gate is concerned."""
+        return not self.remedy
+
+    @property
+    def why(self) -> str:
+        """Why a step that needs it cannot be taken, and what to do."""
+        return f"it is not {self.name}: {self.figure}; {self.remedy}"
+
+
+class Gates(Protocol):
+    """Whoever says what keeps models from a step."""
+
+    async def unmet(self, models: Sequence[str], current: Stage, wanted: Stage) -> list[Gate]:
+        """Return the gates that do not hold for a step of `models`; none if it may be taken.
+
+        Raises:
+            StoreUnavailableError: nobody can say, because a store does not answer.
+        """
+
+
+class NoGates:
+    """Lets every step pass."""
+
+    async def unmet(self, models: Sequence[str], current: Stage, wanted: Stage) -> list[Gate]:
+        """Return nothing."""
+        del models, current, wanted
+        return []
+
+
+_BOOKS = """
+SELECT w.model, b.state = 'done' AS is_copied, b.since AS copied_since, b.finished AS copied_at, b.model IS NOT NULL AS
+       is_begun, v.state AS verdict, v.since AS verified_since, v.started AS verified_at, v.differing, v.in_flight
+FROM unnest($1::text[]) AS w(model)
+LEFT JOIN {backfill} b ON b.model = w.model
+LEFT JOIN LATERAL (SELECT * FROM {verification} v WHERE v.model = w.model AND v.mode IN ('whole', 'deep')
+    AND v.finished IS NOT NULL ORDER BY v.id DESC LIMIT 1) v ON true
+"""
+_FORCED = """
+SELECT model, max(at) AS at FROM
+    (SELECT model, at, epoch - lag(epoch) OVER (PARTITION BY model ORDER BY id) AS raised FROM {history}) told
+WHERE raised >= $1 GROUP BY model
+"""
+
+
+class Coverage:
+    """The gates `backfilled` and `verified`, as both stores' books have them. The stores need not be open."""
+
+    def __init__(self, stores: Mapping[Side, Store]) -> None:
+        self._stores = stores
+
+    async def unmet(self, models: Sequence[str], current: Stage, wanted: Stage) -> list[Gate]:
+        """Return what does not hold for a step after which the target store answers reads; see `Gates.unmet`."""
+        if not is_forward(current, wanted) or not reads_target(wanted):
+            return []
+        found = await self.read(models)
+        return [gate for model in models for gate in found[model] if not gate.holds]
+
+    async def read(self, models: Sequence[str]) -> dict[str, list[Gate]]:
+        """Return both gates of each model.
+
+        Raises:
+            StoreUnavailableError: a store does not answer.
+        """
+        legacy, target = self._stores[Side.PRISMA], self._stores[Side.SQLALCHEMY]
+        try:
+            async with legacy.transaction() as connection:
+                installed: datetime | None = await connection.fetchval(
+                    f"SELECT min(at) FROM {legacy.own('installation')}"  # noqa: S608
+                )
+                forced = {
+                    row["model"]: row["at"]
+                    for row in await connection.fetch(
+                        _FORCED.format(history=legacy.own("history")), FORCED_EPOCHS
+                    )
+                }
+            await target.open()
+            tables = {model: [table.model for table in target.tables.of([model])] for model in models}
+            async with target.transaction() as connection:
+                books = {
+                    row["model"]: row
+                    for row in await connection.fetch(
+                        _BOOKS.format(
+                            backfill=target.own("backfill"), verification=target.own("verification")
+                        ),
+                        [name for names in tables.values() for name in names],
+                    )
+                }
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise StoreUnavailableError(target.where, str(error) or type(error).__name__) from error
+        return {
+            model: [
+                _backfilled(model, [books[name] for name in names], installed),
+                _verified(model, [books[name] for name in names], installed, forced.get(model)),
+            ]
+            for model, names in tables.items()
+        }
+
+
+def _backfilled(model: str, books: Sequence[asyncpg.Record], installed: datetime | None) -> Gate:
+    figure = ""
+    for book in books:
+        if not book["is_begun"]:
+            figure = f"{book['model']} has not been copied"
+        elif not book["is_copied"]:
+            figure = f"{book['model']} is being copied"
+        elif book["copied_since"] != installed:
+            figure = f"{book['model']} was copied before capture was installed anew"
+        if figure:
+            return Gate(model, GateName.BACKFILLED, figure, f"run `crossfade backfill {model}`")
+    copied = max((book["copied_at"] for book in books), default=None)
+    return Gate(model, GateName.BACKFILLED, f"copied by {_told(copied)}", "")
+
+
+def _verified(
+    model: str, books: Sequence[asyncpg.Record], installed: datetime | None, forced: datetime | None
+) -> Gate:
+    remedy = f"run `crossfade verify {model}`"
+    figure = ""
+    for book in books:
+        if book["verdict"] is None:
+            figure = f"{book['model']} has not been verified as a whole"
+        elif book["verdict"] == "differing":
+            figure = f"{book['differing']:,} rows of {book['model']} differed"
+            remedy = f"run `crossfade verify {model} --repair`"
+        elif book["verdict"] != "clean":
+            figure = f"{book['in_flight']:,} rows of {book['model']} did not settle"
+        elif book["verified_since"] != installed or (
+            book["copied_at"] is not None and book["verified_at"] < book["copied_at"]
+        ):
+            figure = f"{book['model']} was verified before it was copied last"
+        elif forced is not None and book["verified_at"] < forced:
+            figure = f"{book['model']} was forced back after it was verified"
+        if figure:
+            return Gate(model, GateName.VERIFIED, figure, remedy)
+    verified = min((book["verified_at"] for book in books), default=None)
+    return Gate(model, GateName.VERIFIED, f"verified at {_told(verified)}", "")
+
+
+def _told(at: datetime | None) -> str:
+    return "–" if at is None else f"{at:%Y-%m-%d %H:%M} UTC"

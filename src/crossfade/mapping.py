@@ -7,9 +7,11 @@ counterpart. Everything that carries rows goes by it alike: the follower, the re
 Rules:
 
 * A column crosses both ways or the mapping says that it does not (`one_way`). What crosses one way is written to the
-  target store and never written back: the legacy column keeps the value that it has.
+  target store and never written back: the legacy column keeps the value that it has, and a new row's gets its default.
 * An expression is SQL over `{}`, the value. It is run by either store, so it may use nothing but PostgreSQL's own
-  immutable functions. `forward` takes the legacy column's type to the target column's, `backward` the other way round.
+  immutable functions. `forward` takes the legacy column's type to the target column's, `backward` the other way round,
+  and a value that has gone both ways is the value that it was. A type that only one store knows, such as an enum,
+  is `text` in the other.
 * A key column may have another name or type, if its text stays the same: `text` that holds a UUID may become `uuid`.
 """
 
@@ -24,17 +26,24 @@ from crossfade.errors import MappingError
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """A column that has another name in the target store; its type may differ where PostgreSQL converts by itself."""
+    """A column that has another name in the target store; its type may differ where nothing is lost by that.
+
+    `legacy_type` is its type in the legacy store, where that is neither the target's nor Prisma's own for the field;
+    only `legacy_tables` asks for it.
+    """
 
     legacy: str
     target: str
+    legacy_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
     """A column whose values are written differently in the target store.
 
-    `backward` may be missing only where `one_way` says that nothing has to come back.
+    `backward` may be missing only where `one_way` says that nothing has to come back. Where it is given nevertheless it
+    is what callers read on the target side; without it they read None. `legacy_type` is the column's type in the legacy
+    store, where it is not Prisma's own for the field: `"timestamptz"` for `@db.Timestamptz`.
     """
 
     legacy: str
@@ -42,14 +51,20 @@ class Converted:
     forward: str
     backward: str | None = None
     one_way: bool = False
+    legacy_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A legacy column that the target store does not have. That loses what it holds, so `one_way` has to say so."""
+    """A legacy column that the target store does not have. That loses what it holds, so `one_way` has to say so.
+
+    `reads` is the SQL for what callers read in its place on the target side: `"0"`, `"'unknown'"`; NULL by default.
+    """
 
     legacy: str
     one_way: bool = False
+    reads: str | None = None
+    legacy_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +108,31 @@ class Mapping:
 
     def target_of(self, legacy: str) -> str | None:
         """The target column that a legacy column has become; None where it has been dropped."""
-        for column in self.columns:
-            if isinstance(column, Dropped) and column.legacy == legacy:
+        match self.column_of(legacy):
+            case Dropped():
                 return None
-            if isinstance(column, Renamed | Converted) and column.legacy == legacy:
-                return column.target
-        return legacy
+            case Renamed(target=target) | Converted(target=target):
+                return target
+            case _:
+                return legacy
+
+    def column_of(self, legacy: str) -> Renamed | Converted | Dropped | None:
+        """What is said about a legacy column, if anything."""
+        for column in self.columns:
+            if not isinstance(column, Added) and column.legacy == legacy:
+                return column
+        return None
+
+    @property
+    def legacy_names(self) -> dict[str, str]:
+        """The legacy names of the target's columns that have another name there."""
+        pairs = [column for column in self.columns if isinstance(column, Renamed | Converted)]
+        return {column.target: column.legacy for column in pairs if column.target != column.legacy}
 
     def conversion_of(self, legacy: str) -> Converted | None:
         """How a legacy column's values are converted, if they are."""
-        for column in self.columns:
-            if isinstance(column, Converted) and column.legacy == legacy:
-                return column
-        return None
+        column = self.column_of(legacy)
+        return column if isinstance(column, Converted) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +159,11 @@ class Mappings:
 
 
 NO_MAPPINGS = Mappings()
+
+
+def filled(template: str, value: str) -> str:
+    """An expression of a mapping, with an SQL expression for its value."""
+    return template.replace("{}", value)
 
 
 def _losses(columns: Iterable[ColumnMapping]) -> Iterator[str]:

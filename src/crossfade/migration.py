@@ -22,6 +22,7 @@ from crossfade.conductor import Conductor
 from crossfade.errors import StoreUnavailableError
 from crossfade.events import CaptureLagged, NullObserver, Observer, Observers
 from crossfade.flags import Flag, FlagProvider
+from crossfade.gates import Coverage, Gates, NoGates
 from crossfade.moving import CrashPoint, Mover, MoveSettings
 from crossfade.operation import Pinner
 from crossfade.paths import Path
@@ -49,6 +50,7 @@ class Migration:
         settings: bounds of the repository.
         reconciling: bounds of the reconciler.
         moves: bounds of moves.
+        gates: what must hold before a model advances; by default, that its rows were copied and verified.
         pinner: what fills in ids and times.
         conduct: whether this process may become the leader.
         reconcile: whether this process verifies captured keys in the background.
@@ -73,6 +75,7 @@ class Migration:
         settings: RepositorySettings | None = None,
         reconciling: ReconcileSettings | None = None,
         moves: MoveSettings | None = None,
+        gates: Gates | None = None,
         pinner: Pinner | None = None,
         conduct: bool = True,
         reconcile: bool = True,
@@ -88,6 +91,7 @@ class Migration:
         self._settings = settings
         self._reconciling = reconciling
         self._moves = moves
+        self._gates = gates or (Coverage(stores) if len(stores) > 1 else NoGates())
         self._pinner = pinner
         self._conduct = conduct
         self._reconcile = reconcile
@@ -133,7 +137,13 @@ class Migration:
                 self._stores, self.reconciler, self._schema, self._observer, self._moves, at=self._at
             )
             self.conductor = Conductor(
-                self.mover, self.view, Planner(self._schema), self._observer, self._stores, lead=self._conduct
+                self.mover,
+                self.view,
+                Planner(self._schema),
+                self._observer,
+                self._stores,
+                gates=self._gates,
+                lead=self._conduct,
             )
             await stack.enter_async_context(self.conductor)
             for flag in flags.values():

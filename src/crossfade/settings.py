@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from crossfade.dsn import Dsn
-from crossfade.errors import ConfigurationError, DsnError
+from crossfade.errors import ConfigurationError, CrossfadeError, DsnError
+from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.stages import Topology
 
 DEFAULT_FLAGS_DIR = Path("flags")
@@ -20,7 +23,8 @@ class Settings:
     """How this process is set up. Without a DSN of its own a store is an embedded server.
 
     A shared topology has one store: `target_dsn` is then None or the same as `legacy_dsn`. `metrics_port` None serves
-    no metrics, 0 takes a free port. `cache_dir` None is the user's cache directory.
+    no metrics, 0 takes a free port. `cache_dir` None is the user's cache directory. `mappings` names where the target
+    schema's differences are declared: `package.module:NAME`.
     """
 
     legacy_dsn: Dsn | None = None
@@ -30,6 +34,7 @@ class Settings:
     metrics_port: int | None = None
     cache_dir: Path | None = None
     log_level: str = "info"
+    mappings: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -47,12 +52,37 @@ class Settings:
             metrics_port=reader.port("CROSSFADE_METRICS_PORT"),
             cache_dir=reader.path("CROSSFADE_CACHE_DIR"),
             log_level=reader.choice("CROSSFADE_LOG_LEVEL", LOG_LEVELS, "info"),
+            mappings=reader.place("CROSSFADE_MAPPINGS"),
         )
         # A variable that cannot be read says nothing about the others.
         problems = reader.problems or _contradictions(settings)
         if problems:
             raise ConfigurationError(*problems)
         return settings
+
+    def load_mappings(self) -> Mappings:
+        """Import what `mappings` names; no mappings where it names nothing.
+
+        Raises:
+            ConfigurationError: it cannot be imported, or is no `Mappings`.
+            MappingError: a mapping contradicts itself, or loses what it does not declare.
+        """
+        if self.mappings is None:
+            return NO_MAPPINGS
+        module, _, name = self.mappings.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except CrossfadeError:
+            raise
+        except Exception as error:
+            raise ConfigurationError(
+                f"CROSSFADE_MAPPINGS={self.mappings} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(found, Mappings):
+            raise ConfigurationError(
+                f"CROSSFADE_MAPPINGS={self.mappings} must be a crossfade.mapping.Mappings, not a {type(found).__name__}"
+            )
+        return found
 
 
 def _contradictions(settings: Settings) -> list[str]:
@@ -98,6 +128,13 @@ class _Reader:
     def path(self, name: str) -> Path | None:
         text = self.text(name)
         return Path(text).expanduser() if text else None
+
+    def place(self, name: str) -> str | None:
+        text = self.text(name)
+        if text and not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", text):
+            self.problems.append(f"{name} must be like package.module:NAME, not {text!r}")
+            return None
+        return text or None
 
     def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
         text = self.text(name).lower() or default

@@ -168,6 +168,12 @@ def has_moved(stage: Stage) -> bool:
     return _SIDES[stage][2] is Side.SQLALCHEMY
 
 
+def reads_target(stage: Stage) -> bool:
+    """Whether SQLAlchemy answers reads at `stage`, for the caller or for comparison, so that history must be there."""
+    reads, shadow, _ = _SIDES[stage]
+    return Side.SQLALCHEMY in (reads, shadow)
+
+
 def is_final(stage: Stage) -> bool:
     """Whether `stage` is the end of the way, where the old side is no longer written to directly."""
     return stage is Stage.COMPLETE

@@ -1,14 +1,10 @@
-"""Fill the legacy store with made-up rows, and copy one store to the other.
-
-Both use COPY. `copy_store` uses its text format: the binary one names the element type of an array by its number, and
-an enum has another number in every database.
-"""
+"""Fill the legacy store with made-up rows."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -18,8 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from crossfade.dsn import Dsn
 from crossfade.errors import ConfigurationError
-from crossfade.paths import ROLE_SETTING, SessionRole
-from crossfade.schema import Mint, Schema
+from crossfade.schema import Schema
 from crossfade.types import UtcDate, UtcDateTime
 from marketplace.db import connect
 from marketplace.models import MODELS, Base, conversation_participants
@@ -31,7 +26,6 @@ Progress = Callable[[str, int], None]
 
 DEFAULT_ROWS: Final = 20_000
 DEFAULT_SEED: Final = 7
-_CHUNKS_AHEAD = 16
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -68,42 +62,6 @@ async def seed_legacy(
                 await _raise_sequence(connection, table.name, numbered.name)
         await _analyze(connection, [*(table.name for table in tables.values()), pairs.name])
     return {name: len(rows[name]) for name in MODELS}
-
-
-async def copy_store(
-    source: Dsn, target: Dsn, schema: Schema, progress: Progress = no_progress
-) -> dict[str, int]:
-    """Copy every row of `source` to an empty `target` with the same tables, sequences included.
-
-    The source is read in one snapshot, and written as a follower; the target has everything or nothing. What is written
-    to the source meanwhile is not copied. Where its capture was installed before, that knows of it.
-
-    Returns:
-        The number of rows of each model.
-
-    Raises:
-        ConfigurationError: the target holds rows already.
-        StoreUnavailableError: a database does not answer.
-    """
-    counts: dict[str, int] = {}
-    async with connect(source) as reader, connect(target) as writer:
-        snapshot = reader.transaction(isolation="repeatable_read", readonly=True)
-        async with snapshot, writer.transaction():
-            await writer.execute("SELECT set_config($1, $2, true)", ROLE_SETTING, SessionRole.FOLLOWER)
-            models = schema.in_foreign_key_order()
-            await _demand_empty(writer, target, [model.table for model in models])
-            for model in models:
-                columns = [field.column for field in model.fields.values()]
-                counts[model.name] = await _copy_table(reader, writer, model.table, columns)
-                for field in model.fields.values():
-                    if field.default is not None and field.default.mint is Mint.AUTOINCREMENT:
-                        await _copy_sequence(reader, writer, model.table, field.column)
-                progress(model.name, counts[model.name])
-            pairs = [f"_{relation}" for relation in many_to_many(schema)]
-            for table in pairs:
-                await _copy_table(reader, writer, table, ["A", "B"])
-            await _analyze(writer, [*(model.table for model in models), *pairs])
-    return counts
 
 
 def many_to_many(schema: Schema) -> list[str]:
@@ -178,40 +136,6 @@ async def _raise_sequence(connection: Connection, table: str, column: str) -> No
         f"SELECT setval(pg_get_serial_sequence($1, $2), ({highest}))",
         _quoted(table),
         column,
-    )
-
-
-# --- copying ---------------------------------------------------------------------------------------------------
-
-
-async def _copy_table(reader: Connection, writer: Connection, table: str, columns: Sequence[str]) -> int:
-    """Stream one table from store to store; the reader waits when the writer falls behind."""
-    chunks: asyncio.Queue[bytes | None] = asyncio.Queue(_CHUNKS_AHEAD)
-
-    async def read() -> None:
-        await reader.copy_from_table(table, columns=columns, output=chunks.put)
-        await chunks.put(None)
-
-    async def arriving() -> AsyncIterator[bytes]:
-        while (chunk := await chunks.get()) is not None:
-            yield chunk
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(read())
-            written = group.create_task(writer.copy_to_table(table, columns=columns, source=arriving()))
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
-    return int(written.result().removeprefix("COPY "))
-
-
-async def _copy_sequence(reader: Connection, writer: Connection, table: str, column: str) -> None:
-    find = "SELECT pg_get_serial_sequence($1, $2)"
-    sequence = await reader.fetchval(find, _quoted(table), column)
-    state = await reader.fetchrow(f"SELECT last_value, is_called FROM {sequence}")  # noqa: S608  # quoted by PostgreSQL
-    assert state is not None
-    await writer.execute(
-        "SELECT setval(pg_get_serial_sequence($1, $2), $3, $4)", _quoted(table), column, *state.values()
     )
 
 

@@ -31,7 +31,7 @@ def drill(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", ["kill", "rogue", "follower-down"])
+@pytest.mark.parametrize("name", ["kill", "rogue", "follower-down", "backfill"])
 def test_a_drill_finds_nothing_lost_and_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
     """Writes were acknowledged, both stores hold them, and no file is left."""
     outcome = tmp_path / "outcome.json"

@@ -25,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.figures import Figure, report
+from crossfade.covering import cover
 from crossfade.dsn import Dsn
 from crossfade.embedded import EmbeddedPostgres
 from crossfade.engine.generate import generate_prisma_client
@@ -45,7 +46,7 @@ from marketplace.demo.chronicle import read_chronicle
 from marketplace.demo.rows import compare_stores, read_noted
 from marketplace.journal import Journal
 from marketplace.population import Population
-from marketplace.seed import copy_store, seed_legacy
+from marketplace.seed import seed_legacy
 from marketplace.setup import SCHEMA_FILE, apply_legacy_schema, upgrade_target
 from marketplace.workload import Workload
 
@@ -112,10 +113,12 @@ async def run_orders(legacy: Dsn, target: Dsn, directory: Path, load: Load) -> l
     for spec in schema:
         write_stage(flags, spec.name, Stage.OFF)
     application = Application(schema, legacy, target, flags)
-    for store in application.stores().values():
-        async with store:
-            await install(store, by="bench")
-    await copy_store(legacy, target, schema)
+    stores = application.stores()
+    for store in stores.values():
+        await install(store, by="bench")
+    await cover(stores, by="bench")
+    for store in stores.values():
+        await store.close()
     journal = Journal(await read_noted(legacy, schema))
     observer = RecordingObserver()
     async with application.migration(application.prisma(), observer) as migration:

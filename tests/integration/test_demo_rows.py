@@ -7,11 +7,15 @@ from decimal import Decimal
 
 import asyncpg
 
+from crossfade.covering import cover
 from crossfade.dsn import Dsn
 from crossfade.engine.parser import load_schema
+from crossfade.stages import Side
+from crossfade.store import Store
+from crossfade.store.install import install, uninstall
 from databases import FreshDatabase
 from marketplace.demo.rows import EXTRA, MISSING, compare_stores, read_noted
-from marketplace.seed import copy_store, seed_legacy
+from marketplace.seed import seed_legacy
 from marketplace.setup import SCHEMA_FILE, apply_legacy_schema, upgrade_target
 
 SCHEMA = load_schema(SCHEMA_FILE)
@@ -24,7 +28,13 @@ async def two_stores(fresh_database: FreshDatabase) -> tuple[Dsn, Dsn]:
     await apply_legacy_schema(legacy)
     await upgrade_target(target)
     await seed_legacy(legacy, ROWS)
-    await copy_store(legacy, target, SCHEMA)
+    stores = {Side.PRISMA: Store(Side.PRISMA, legacy, SCHEMA), Side.SQLALCHEMY: Store(Side.SQLALCHEMY, target, SCHEMA)}
+    for store in stores.values():
+        await install(store, by="test")
+    await cover(stores, by="test")
+    for store in stores.values():
+        await uninstall(store, force=True)
+        await store.close()
     return legacy, target
 
 

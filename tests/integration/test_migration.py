@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from crossfade.covering import cover
 from crossfade.dialect import ErrorDialect
 from crossfade.errors import DataError, FlagError, StoreUnavailableError, UniqueViolationError
 from crossfade.events import FlagRejected, ReadCompared, StageMoved, Verdict, WriteCompared
@@ -88,6 +89,7 @@ async def running(fresh_database: FreshDatabase, flags: Path) -> AsyncIterator[R
         stores = {side: Store(side, dsn, schema) for side, dsn in dsns.items()}
         for store in stores.values():
             await install(store, by="test")
+        await cover(stores, by="test")
         async with Migration(
             schema,
             {Side.PRISMA: prisma.path, Side.SQLALCHEMY: new.path},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from . import capture
-from .backfill import to_do
+from .backfill import is_backfilled
 from .configuration import Configuration
 from .events import by_actor, by_store
 from .explorer import Event, Kind, Successor
@@ -149,7 +149,7 @@ def _next_leader(state: bytes, configuration: Configuration, out: list[Successor
         after[LEADER] = UNDO_IN_OLD if old != standing else CLOSE
         old = 1 - standing
         event = LEVELS[old]
-    elif to_do(state):
+    elif not is_backfilled(state, configuration):
         return
     else:
         after[LEADER] = ANNOUNCE

@@ -18,7 +18,7 @@ class Rules:
     capture_authors: bool = True
     """What an author writes is captured: capture on the authority."""
     capture_followers: bool = True
-    """What a follower, a repair or the backfill writes is captured: capture on the follower."""
+    """What a follower or a repair writes is captured: capture on the follower."""
     delete_only_seen: bool = True
     """A reconciler deletes the entries that it saw before it read, not those that have come since."""
     drain_under_lock: bool = True
@@ -43,6 +43,16 @@ class Rules:
     """The lost store refuses authors before the list is made."""
     epoch_with_fence: bool = True
     """The fence of the store that was lost comes with the new epoch, in one transaction."""
+    check_landed: bool = True
+    """The rows of a chunk that has landed are looked for in legacy once more: they were inserted uncaptured."""
+    check_after_commit: bool = True
+    """That check reads legacy after the chunk's commit, not before it."""
+    land_once: bool = True
+    """A chunk is noted as landed in the transaction that inserts its rows, and lands only if it is pending."""
+    note_with_done: bool = True
+    """What the check finds is noted in the transaction that says that the chunk is done."""
+    move_when_checked: bool = True
+    """No move begins before every chunk has been checked; that it has landed is not enough."""
     row_lock_in_repair: bool = True
     """A repair locks the follower's row and reads the authority again. For freshness, not for safety."""
     drain_before_lock: bool = True
@@ -61,8 +71,8 @@ class Configuration:
     superseded_leader: bool = False
     """A leader may lose its lock, not know it, and go on later."""
     deletes: bool = False
-    backfill: bool = False
-    """The row is in legacy alone at first, and the backfill copies it."""
+    workers: int = 0
+    """The row is in legacy alone at first, and so many workers of the backfill copy it."""
     parent_authority: int | None = None
     """The row is a child; its parent belongs to this store all the time."""
     loss: bool = False
@@ -74,7 +84,8 @@ CONFIGURATIONS = {
     "deletes": Configuration(late_writes=1, deletes=True),
     "two reconcilers": Configuration(late_writes=2, reconcilers=2, moves=False),
     "superseded leader": Configuration(late_writes=0, superseded_leader=True),
-    "backfill": Configuration(late_writes=1, backfill=True),
+    "backfill": Configuration(late_writes=1, moves=False, deletes=True, workers=2),
+    "backfill, moves": Configuration(late_writes=0, deletes=True, workers=2),
     "parent in legacy": Configuration(late_writes=0, parent_authority=LEGACY),
     "parent in target": Configuration(late_writes=0, parent_authority=TARGET),
     "lost store": Configuration(late_writes=1, moves=False, deletes=True, loss=True),
@@ -87,7 +98,10 @@ LARGER = {
     "two reconcilers, deletes": Configuration(reconcilers=2, moves=False, deletes=True),
     "two reconcilers, moves": Configuration(late_writes=0, reconcilers=2),
     "superseded leader, a late write": Configuration(late_writes=1, superseded_leader=True),
-    "backfill, deletes": Configuration(late_writes=1, backfill=True, deletes=True),
+    "backfill, two reconcilers": Configuration(
+        late_writes=0, reconcilers=2, moves=False, deletes=True, workers=2
+    ),
+    "backfill, moves, a late write": Configuration(late_writes=1, deletes=True, workers=2),
     "parent in legacy, a late write": Configuration(late_writes=1, parent_authority=LEGACY),
     "parent in target, a late write": Configuration(late_writes=1, parent_authority=TARGET),
     "parent in legacy, two reconcilers": Configuration(

@@ -8,7 +8,7 @@ Two abstractions keep an unbounded system finite, and neither loses a behaviour:
 * *Epochs.* They are compared, and the next one is the highest plus one. So only their order, and whether two
   are neighbours, can matter. Any number of moves is covered.
 
-Actors of a kind are interchangeable: late follower writes are sorted, and two reconcilers may swap places.
+Actors of a kind are interchangeable: late follower writes and workers are sorted, and two reconcilers may swap places.
 """
 
 from __future__ import annotations
@@ -26,33 +26,34 @@ ACKNOWLEDGED = 2  # what the last acknowledged write made of the row
 LATE_VALUE = 3  # two follower writes that are still to come
 SEEN = 5  # what each of two reconcilers has read
 PLANNED = 7  # what each of two leaders copies when it opens
-COPIED = 9  # what the backfill has in hand
-VERSIONS = slice(0, 10)
+COPIED = 9  # what each of two backfill workers has in hand
+VERSIONS = slice(0, 11)
 
 # A child in the store, whether it is there at all; used by the configuration with relations.
-PARENT = 10
-PARENT_LIFE = 12
-PARENT_CHANGES = 13
-SEEN_PARENT = 15  # what each of two reconcilers has read of it
+PARENT = 11
+PARENT_LIFE = 13
+PARENT_CHANGES = 14
+SEEN_PARENT = 16  # what each of two reconcilers has read of it
 
-LATE = 17  # 0: none; else 1 + 2 * kind + store
-CHANGES = 19  # captured entries of the row, see `capture`
-FENCE = 21  # AUTHORS_REFUSED | FOLLOWERS_REFUSED
-AUTHORITY = 23  # the record: which store's side has the authority
-MOVING = 25  # the record: 0, or 1 + the side the authority is moving to
-RECONCILER = 27
-CLAIM = 29  # what each of them has claimed, see `reconcilers`
-LEADER = 31  # the leader, and one that has lost the lock and does not know it
-LEAVING = 33  # the old side of the leader's move
-BACKFILL = 35
-LOSS = 36
-LIST = 37
+LATE = 18  # 0: none; else 1 + 2 * kind + store
+CHANGES = 20  # captured entries of the row, see `capture`
+FENCE = 22  # AUTHORS_REFUSED | FOLLOWERS_REFUSED
+AUTHORITY = 24  # the record: which store's side has the authority
+MOVING = 26  # the record: 0, or 1 + the side the authority is moving to
+RECONCILER = 28
+CLAIM = 30  # what each of them has claimed, see `reconcilers`
+LEADER = 32  # the leader, and one that has lost the lock and does not know it
+LEAVING = 34  # the old side of the leader's move
+BACKFILL = 36  # the chunk that the row is
+WORKER = 37  # two workers of the backfill
+LOSS = 39
+LIST = 40
 
-EPOCH = 38
-EPOCH_LEAVING = 40  # the leader's idea of the epoch in the old store
-EPOCH_JOINING = 42  # and in the new one
-EPOCHS = slice(38, 44)
-SIZE = 44
+EPOCH = 41
+EPOCH_LEAVING = 43  # the leader's idea of the epoch in the old store
+EPOCH_JOINING = 45  # and in the new one
+EPOCHS = slice(41, 47)
+SIZE = 47
 
 AUTHORS_REFUSED, FOLLOWERS_REFUSED = 1, 2
 
@@ -72,11 +73,16 @@ def canonical(state: bytearray) -> bytes:
         state = _with_late_swapped(state)
     if mine < others:
         state = _with_reconcilers_swapped(state)
-    if not (late and late == other_late) and not (mine[0] and mine == others):
+    if state[WORKER] < state[WORKER + 1]:
+        state = _with_workers_swapped(state)
+    both_copy = state[COPIED] != state[COPIED + 1] and state[WORKER] == state[WORKER + 1]
+    if not (late and late == other_late) and not (mine[0] and mine == others) and not both_copy:
         return _numbered(state)
     alike = [state]
+    if both_copy:
+        alike.append(_with_workers_swapped(state))
     if late and late == other_late:
-        alike.append(_with_late_swapped(state))
+        alike += [_with_late_swapped(each) for each in alike]
     if mine[0] and mine == others:
         alike += [_with_reconcilers_swapped(each) for each in alike]
     return min(map(_numbered, alike))
@@ -84,6 +90,10 @@ def canonical(state: bytearray) -> bytes:
 
 def _with_late_swapped(state: bytearray) -> bytearray:
     return _swapped(state, LATE, LATE_VALUE)
+
+
+def _with_workers_swapped(state: bytearray) -> bytearray:
+    return _swapped(state, WORKER, COPIED)
 
 
 def _with_reconcilers_swapped(state: bytearray) -> bytearray:
@@ -150,6 +160,10 @@ def describe(state: bytes) -> str:
     ]
     if late:
         parts.append(f"on the way: {', '.join(late)}")
+    in_hand = [shown(version) for version in state[COPIED : COPIED + 2] if version]
+    if state[BACKFILL]:
+        copies = f", in hand {' and '.join(in_hand)}" if in_hand else ""
+        parts.append(f"chunk {('', 'pending', 'landed', 'done')[state[BACKFILL]]}{copies}")
     if state[PARENT_LIFE]:
         parents = "/".join(
             ("-", "there")[state[PARENT + store]] + _entries(state[PARENT_CHANGES + store])

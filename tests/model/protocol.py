@@ -51,9 +51,9 @@ class Protocol:
             state[PARENT_LIFE] = UNBORN
         else:
             state[VALUE] = state[VALUE + 1] = state[ACKNOWLEDGED] = 1
-        if configuration.backfill:
+        if configuration.workers:
             state[VALUE + TARGET] = ABSENT
-            state[BACKFILL] = backfill.TO_DO
+            state[BACKFILL] = backfill.PENDING
         for store in STORES:
             set_fence(state, configuration, store, authors=store != owner, followers=store == owner)
             state[AUTHORITY + store] = owner

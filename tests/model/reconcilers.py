@@ -131,8 +131,12 @@ def _go_on(state: bytes, configuration: Configuration, number: int, held: Held, 
             after[seen] = state[seen]
             _repair(after, released, configuration, number, held, out)
         elif not (held.row[follower] or (rules.table_before_row and held.tables[follower])):
-            after[RECONCILER + number] = LOCKED
-            after[seen] = state[values + authority]
+            if configuration.workers and state[values + authority] == state[values + follower] == ABSENT:
+                # No row is locked and none is written, so the backfill may insert from here on.
+                after[RECONCILER + number] = SETTLED
+            else:
+                after[RECONCILER + number] = LOCKED
+                after[seen] = state[values + authority]
             out.append((LOCK[number][follower], after))
     elif status == LOCKED:
         after[seen] = state[seen]

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import workshop
 from crossfade.errors import ConfigurationError
+from crossfade.mapping import NO_MAPPINGS
 from crossfade.settings import Settings
 from crossfade.stages import Topology
 
@@ -38,6 +40,7 @@ def test_everything_is_read() -> None:
             "CROSSFADE_METRICS_PORT": "9464",
             "CROSSFADE_CACHE_DIR": "/var/cache/crossfade",
             "CROSSFADE_LOG_LEVEL": "DEBUG",
+            "CROSSFADE_MAPPINGS": "workshop:MAPPINGS",
         }
     )
     assert settings.legacy_dsn is not None
@@ -49,6 +52,7 @@ def test_everything_is_read() -> None:
         metrics_port=9464,
         cache_dir=Path("/var/cache/crossfade"),
         log_level="debug",
+        mappings="workshop:MAPPINGS",
     )
 
 
@@ -114,3 +118,19 @@ def test_a_shared_topology_has_one_store() -> None:
     [problem] = problems(TOPOLOGY="shared", LEGACY_DSN=LEGACY, TARGET_DSN=TARGET)
 
     assert "leave CROSSFADE_TARGET_DSN out" in problem
+
+
+def test_mappings_are_imported_when_they_are_asked_for() -> None:
+    """None unless they are named; whatever is wrong with the name is said."""
+    assert NO_MAPPINGS == Settings().load_mappings()
+    assert workshop.MAPPINGS == Settings(mappings="workshop:MAPPINGS").load_mappings()
+    for place, words in {
+        "no_such_module:M": "cannot be imported: ModuleNotFoundError",
+        "workshop:NO_SUCH": "cannot be imported: AttributeError",
+        "workshop:TABLES": "must be a crossfade.mapping.Mappings, not a dict",
+    }.items():
+        with pytest.raises(ConfigurationError, match=words):
+            Settings(mappings=place).load_mappings()
+    assert ("CROSSFADE_MAPPINGS must be like package.module:NAME, not 'workshop.MAPPINGS'",) == problems(
+        MAPPINGS="workshop.MAPPINGS"
+    )

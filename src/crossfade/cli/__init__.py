@@ -18,7 +18,19 @@ from typing import Annotated
 import typer
 
 from crossfade import __version__
-from crossfade.cli import drill, engine, finalize, flip, install, rollback, serve_metrics, status
+from crossfade.cli import (
+    backfill,
+    drill,
+    engine,
+    finalize,
+    flip,
+    install,
+    preflight,
+    rollback,
+    serve_metrics,
+    status,
+    verify,
+)
 from crossfade.errors import (
     ConfigurationError,
     CrossfadeError,
@@ -37,6 +49,9 @@ app = typer.Typer(
 )
 app.command("install")(install.install)
 app.command("uninstall")(install.uninstall)
+app.command("preflight")(preflight.preflight)
+app.command("backfill")(backfill.backfill)
+app.command("verify")(verify.verify)
 app.command("status")(status.status)
 app.command("flip")(flip.flip)
 app.command("rollback")(rollback.rollback)

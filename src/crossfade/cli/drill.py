@@ -11,7 +11,17 @@ import typer
 
 from crossfade.errors import ConfigurationError
 
-NAMES = ("kill", "stale", "follower-down", "follower-slow", "reorder", "rogue", "flip-storm", "clock")
+NAMES = (
+    "kill",
+    "stale",
+    "follower-down",
+    "follower-slow",
+    "reorder",
+    "rogue",
+    "flip-storm",
+    "clock",
+    "backfill",
+)
 _WIDTH_OF_A_FILE = 120
 _TERMINATED = 143
 

@@ -1,4 +1,4 @@
-"""What `flip`, `rollback` and `finalize` share: the stores that the environment names, and following a model there."""
+"""What commands share that work on both stores: the stores that the environment names, and following a model there."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import typer
 
+from crossfade.cli.mappings import mappings_of
 from crossfade.cli.options import find_schema
 from crossfade.errors import ConfigurationError, StoreUnavailableError
-from crossfade.events import NullObserver
+from crossfade.events import NullObserver, Observer
 from crossfade.moving import Mover
 from crossfade.reconcile import Reconciler
 from crossfade.schema import Schema
@@ -81,7 +82,7 @@ def stores_in_environment(schema: Schema) -> dict[Side, Store] | None:
     """The stores that the environment names, or None where it names none, or one for both sides.
 
     Raises:
-        ConfigurationError: it contradicts itself.
+        ConfigurationError: it contradicts itself, or the mappings that it names cannot be used.
     """
     settings = Settings.from_environment()
     legacy, target = settings.legacy_dsn, settings.target_dsn
@@ -89,7 +90,8 @@ def stores_in_environment(schema: Schema) -> dict[Side, Store] | None:
         return None
     homes = homes_of(legacy, target)
     dsns = {Side.PRISMA: legacy, Side.SQLALCHEMY: target}
-    return {side: Store(side, dsn, schema, home=homes[side]) for side, dsn in dsns.items()}
+    mappings = mappings_of(settings)
+    return {side: Store(side, dsn, schema, home=homes[side], mappings=mappings) for side, dsn in dsns.items()}
 
 
 def load_models(schema: Path | None, flags: Path) -> Schema:
@@ -141,6 +143,38 @@ async def standing_on(schema: Schema, stores: Mapping[Side, Store]) -> AsyncIter
             reconciler = Reconciler(stores, view.authority, NullObserver(), stale=view.refresh)
             mover = Mover(stores, reconciler, schema, NullObserver())
             yield Standpoint(schema, stores, view, reconciler, mover)
+    finally:
+        for store in stores.values():
+            await store.close()
+
+
+@asynccontextmanager
+async def settling_on(
+    schema: Schema, stores: Mapping[Side, Store], observer: Observer | None = None
+) -> AsyncIterator[Standpoint]:
+    """Open both stores, for a command that brings rows level: at `off` the legacy store has the authority.
+
+    Keys of models that are final, forced or on the move are left alone.
+
+    Raises:
+        StoreUnavailableError: a store does not answer.
+        InstallError: crossfade is not installed in one of them.
+    """
+    heard = observer or NullObserver()
+    try:
+        for store in stores.values():
+            await store.open()
+            await store.check_installed()
+        async with RecordView(stores) as view:
+
+            def standing(model: str) -> Side | None:
+                record = view.record(model)
+                if record.final or record.forced or record.moving_to is not None:
+                    return None
+                return record.authority
+
+            reconciler = Reconciler(stores, standing, heard, stale=view.refresh)
+            yield Standpoint(schema, stores, view, reconciler, Mover(stores, reconciler, schema, heard))
     finally:
         for store in stores.values():
             await store.close()

@@ -70,6 +70,7 @@ def uninstall(
 async def _install(schema: Schema, side: Side | None, by: str, deadline: float) -> None:
     from crossfade.settings import Settings
     from crossfade.stages import Topology
+    from crossfade.store.crossing import check_crossings
     from crossfade.store.install import install as install_in
     from crossfade.store.install import obstacles
 
@@ -82,6 +83,10 @@ async def _install(schema: Schema, side: Side | None, by: str, deadline: float) 
         ]
         if refused:
             raise ExceptionGroup("nothing was changed", refused)
+        if len(stores) == 2:
+            for store in stores.values():
+                await store.open()
+            await check_crossings(stores)
         for store in stores.values():
             done = await install_in(store, by=by, deadline=deadline, core_only=is_shared)
             _report(store, done, "complete already; nothing to do")
@@ -121,6 +126,8 @@ async def _uninstall(stores: Mapping[Side, Store], deadline: float, *, force: bo
 
 
 def _stores(schema: Schema, wanted: Side | None) -> dict[Side, Store]:
+    from crossfade.cli.mappings import mappings_of
+    from crossfade.mapping import NO_MAPPINGS
     from crossfade.settings import Settings
     from crossfade.stages import Topology
     from crossfade.store import Store
@@ -137,8 +144,10 @@ def _stores(schema: Schema, wanted: Side | None) -> dict[Side, Store]:
     if legacy is None or target is None:
         raise ConfigurationError("set CROSSFADE_LEGACY_DSN and CROSSFADE_TARGET_DSN to the two stores")
     homes = homes_of(legacy, target)
+    # What goes is found by the catalog alone, whatever the mappings have become.
+    mappings = mappings_of(settings) if schema.models else NO_MAPPINGS
     return {
-        side: Store(side, dsn, schema, home=homes[side])
+        side: Store(side, dsn, schema, home=homes[side], mappings=mappings)
         for side, dsn in ((Side.PRISMA, legacy), (Side.SQLALCHEMY, target))
         if wanted in (None, side)
     }

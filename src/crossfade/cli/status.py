@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json as json_format
 import re
 import sys
@@ -39,21 +40,58 @@ def status(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
 ) -> None:
-    """Show every model: the stage its flag asks for, and who owns it."""
+    """Show every model: the stage its flag asks for, and who owns it.
+
+    Where CROSSFADE_LEGACY_DSN and CROSSFADE_TARGET_DSN name the stores: also where the record says that it stands, and
+    whether it was backfilled and verified.
+    """
     from crossfade.flags.files import load_flags
 
     found, problems = load_flags(flags, models_of_schema(schema, flags))
     activity = None if metrics is None else _activity(metrics)
+    standings = asyncio.run(_standings(schema, flags))
     ordered = [found[model] for model in sorted(found)]
     broken = {re.sub(r"\.ya?ml(:\d+)?$", "", Path(problem.source).name) for problem in problems}
     if json:
-        rows = [_row(flag, flag.model in broken, activity) for flag in ordered]
+        rows = [_row(flag, flag.model in broken, activity, standings) for flag in ordered]
         listed = [{"source": problem.source, "problem": problem.problem} for problem in problems]
         typer.echo(json_format.dumps({"models": rows, "problems": listed}, indent=2))
     elif ordered:
-        _print_table(ordered, broken, activity)
+        _print_table(ordered, broken, activity, standings)
     if problems:
         raise ExceptionGroup("flags", problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the stores say about one model. `gates` has a word for each gate: `yes`, or why not."""
+
+    stage: str
+    gates: dict[str, str]
+
+
+async def _standings(schema: Path | None, flags: Path) -> dict[str, Standing] | None:
+    """Ask the stores that the environment names; None where it names none."""
+    from crossfade.cli.following import load_models, standing_on, stores_in_environment
+    from crossfade.gates import Coverage
+    from crossfade.settings import Settings
+
+    settings = Settings.from_environment()
+    if settings.legacy_dsn is None or settings.target_dsn is None:
+        return None
+    models = load_models(schema, flags)
+    stores = stores_in_environment(models)
+    if stores is None:
+        return None
+    async with standing_on(models, stores) as at:
+        gates = await Coverage(stores).read(list(models.models))
+        return {
+            model: Standing(
+                str(at.view.record(model).stage),
+                {str(gate.name): "yes" if gate.holds else gate.figure for gate in found},
+            )
+            for model, found in gates.items()
+        }
 
 
 def _activity(url: str) -> dict[str, Activity]:
@@ -76,7 +114,9 @@ def _activity(url: str) -> dict[str, Activity]:
     return seen
 
 
-def _row(flag: Flag, broken: bool, activity: dict[str, Activity] | None) -> dict[str, Any]:
+def _row(
+    flag: Flag, broken: bool, activity: dict[str, Activity] | None, standings: dict[str, Standing] | None
+) -> dict[str, Any]:
     row: dict[str, Any] = {
         "model": flag.model,
         "requested": None if broken else str(flag.stage),
@@ -85,6 +125,8 @@ def _row(flag: Flag, broken: bool, activity: dict[str, Activity] | None) -> dict
         "cohort": flag.cohort,
         "source": flag.source or None,
     }
+    if standings is not None and flag.model in standings:
+        row |= {"record": standings[flag.model].stage, "gates": standings[flag.model].gates}
     if activity is not None:
         seen = activity.get(flag.model, Activity())
         row |= {
@@ -96,13 +138,24 @@ def _row(flag: Flag, broken: bool, activity: dict[str, Activity] | None) -> dict
     return row
 
 
-def _print_table(flags: list[Flag], broken: set[str], activity: dict[str, Activity] | None) -> None:
+def _print_table(
+    flags: list[Flag],
+    broken: set[str],
+    activity: dict[str, Activity] | None,
+    standings: dict[str, Standing] | None,
+) -> None:
     from rich.console import Console
+
+    from crossfade.gates import GateName
     from rich.table import Table
 
     table = Table()
     for title in ("model", "requested", "sample", "owner", "cohort"):
         table.add_column(title, no_wrap=True)
+    if standings is not None:
+        table.add_column("record", no_wrap=True)
+        for title in GateName:
+            table.add_column(title)
     if activity is not None:
         table.add_column("stage", no_wrap=True)
         for title in ("operations", "matched", "mismatched"):
@@ -116,6 +169,9 @@ def _print_table(flags: list[Flag], broken: set[str], activity: dict[str, Activi
             else f"{flag.stage} (no file)"
         )
         cells = [flag.model, requested, f"{flag.sample:.0%}", flag.owner or "–", flag.cohort or "–"]
+        if standings is not None:
+            standing = standings.get(flag.model, Standing("–", {}))
+            cells += [standing.stage, *(standing.gates.get(name, "–") for name in GateName)]
         if activity is not None:
             seen = activity.get(flag.model, Activity())
             mismatched = f"[red]{seen.mismatched:,}[/]" if seen.mismatched else "0"

@@ -1,4 +1,4 @@
-"""The eight drills: who takes part, and what is done to them. What must hold afterwards is the same for all."""
+"""The nine drills: who takes part, and what is done to them. What must hold afterwards is the same for all."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from crossfade.drill.ballast import ballast_prefix, load
+from crossfade.drill.copier import COPIED as ALL_COPIED
+from crossfade.drill.copier import FAILED, VERIFIED
+from crossfade.drill.journal import now, read_lines
 from crossfade.drill.lane import Order
 from crossfade.drill.models import MODELS
 from crossfade.drill.network import Mode
 from crossfade.drill.order import Part
-from crossfade.drill.scene import Scene
+from crossfade.drill.processes import Process
+from crossfade.drill.scene import COPIED, COPYING, WRITING, Scene
 from crossfade.stages import Side, Stage
 
 EPISODE_SECONDS: Final = 8.0
@@ -255,6 +260,66 @@ async def _play_clock(scene: Scene) -> None:
     await scene.flip(pause=0.8, models=2)
 
 
+# --- backfill --------------------------------------------------------------------------------------------------------
+
+_WORKERS_KILLED: Final = 10
+_COPY_RATE: Final = 12_000.0
+_COPY_PATIENCE: Final = 90.0
+
+
+async def _cast_backfill(scene: Scene) -> None:
+    await _crew(scene)
+    await scene.ready()
+    # History is copied before a model starts in one round, and while it is written to both stores in the next.
+    await scene.gather_at(Stage.OFF if scene.round % 2 else Stage.DUALWRITE)
+    prefix = ballast_prefix(scene.prefix)
+    scene.copied_rows = await load(scene.equipment.stores, prefix, next(scene.equipment.numbers))
+    for number in (1, 2):
+        await _application(scene, f"app{number}", 100)
+    await _script(scene, "script", 200)
+    await scene.start(Part.STIRRER, "stirrer", rate=100)
+
+
+async def _play_backfill(scene: Scene) -> None:
+    scene.moments[WRITING] = now()
+    await asyncio.sleep(max(2.0, scene.seconds * 0.3))
+    scene.moments[COPYING] = now()
+    copier = await scene.start(Part.COPIER, "copier", rate=_COPY_RATE)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _COPY_PATIENCE
+    killed = 0
+    while (ended := _told(copier)) is None or killed < _WORKERS_KILLED:
+        if killed < _WORKERS_KILLED:
+            await asyncio.sleep(scene.chance.uniform(0.4, 1.2))
+            scene.kill(copier)
+            await copier.ended.wait()
+            killed += 1
+            copier = scene.again(copier)
+        elif loop.time() > until:
+            scene.failures.append(f"the history was not copied and verified within {_COPY_PATIENCE:g} s")
+            return
+        else:
+            await asyncio.sleep(0.1)
+    copied = [line[2] for line in read_lines(copier.order.journal) if line[:2] == ["m", ALL_COPIED]]
+    scene.moments[COPIED] = max(copied, default=now())
+    scene.failures += ended
+    # The gates let them pass now, and the drills after this one begin there.
+    await scene.gather_at(Stage.SHADOW)
+
+
+def _told(copier: Process) -> list[str] | None:
+    """None while a copier works; then what is wrong with what it has noted."""
+    if not copier.is_ready:
+        return None
+    marks = [(line[1], line[3]) for line in read_lines(copier.order.journal) if line[0] == "m"]
+    if failed := [detail for word, detail in marks if word == FAILED]:
+        return failed
+    verdicts = [detail for word, detail in marks if word == VERIFIED]
+    if len(verdicts) < len(MODELS):
+        return None
+    return [f"verify says: {verdict}" for verdict in verdicts if not verdict.endswith(" clean")]
+
+
 DRILLS: Final[Mapping[str, Drill]] = MappingProxyType(
     {
         drill.name: drill
@@ -299,6 +364,14 @@ DRILLS: Final[Mapping[str, Drill]] = MappingProxyType(
                 moves=100,
             ),
             Drill("clock", "the clocks of the processes are minutes apart", _cast_clock, _play_clock),
+            Drill(
+                "backfill",
+                "history is copied under traffic, and whoever copies it is killed ten times",
+                _cast_backfill,
+                _play_backfill,
+                seconds=20.0,
+                crashes=_WORKERS_KILLED,
+            ),
         )
     }
 )

@@ -15,7 +15,7 @@ from crossfade.drill.drills import Drill
 from crossfade.drill.journal import CONFLICT, DONE, FENCED
 from crossfade.drill.judge import Finding, Judge, Stored
 from crossfade.drill.order import Part
-from crossfade.drill.scene import Equipment, Scene
+from crossfade.drill.scene import COPIED, COPYING, NEVER, WRITING, Equipment, Scene
 from crossfade.drill.stores import different_rows, read_moves, read_stored, unverified, writing
 from crossfade.stages import Side
 
@@ -24,7 +24,7 @@ _SETTLE_SECONDS = 30.0
 _FINISH_SECONDS = 30.0
 _DRAIN_SECONDS = 45.0
 _END_SECONDS = 10.0
-_SPARE_SECONDS = 60.0
+_SPARE_SECONDS = 120.0
 """What a play may take beyond its traffic before it is called off."""
 _LOOK = 0.15
 _SHOWN = 10
@@ -51,6 +51,12 @@ class Result:
     """How long each move held writers up, in seconds."""
     times: list[int] = field(default_factory=list)
     """How long each acknowledged write took, in microseconds."""
+    usual: list[int] = field(default_factory=list)
+    """Of these, the ones before a backfill."""
+    copying: list[int] = field(default_factory=list)
+    """The ones while it copied."""
+    copied_rows: int = 0
+    copy_seconds: float = 0.0
     problems: Counter[str] = field(default_factory=Counter)
     """Errors that callers saw and should not have seen."""
     failures: list[str] = field(default_factory=list)
@@ -169,6 +175,7 @@ async def _judge(scene: Scene, result: Result, before: dict[Side, Stored]) -> No
             await asyncio.to_thread(judge.read, process.order.journal)
     result.acknowledged, result.refused, result.unknown = judge.acknowledged, judge.refused, judge.unknown
     result.problems, result.times = judge.problems, judge.times
+    _split_times(scene, result, judge)
     result.fenced, result.conflicts = judge.marks[FENCED], judge.marks[CONFLICT]
     stores = scene.equipment.stores
     for side in Side:
@@ -182,6 +189,19 @@ async def _judge(scene: Scene, result: Result, before: dict[Side, Stored]) -> No
         scene.failures.append("no process ended as it should")
     if not judge.acknowledged:
         scene.failures.append("no write was acknowledged")
+
+
+def _split_times(scene: Scene, result: Result, judge: Judge) -> None:
+    """Tell the writes before a backfill from those while it copied."""
+    if not (moments := scene.moments):
+        return
+    start, copies, end = (moments.get(name, NEVER) for name in (WRITING, COPYING, COPIED))
+    result.copied_rows, result.copy_seconds = scene.copied_rows, (end - copies) / 1e6
+    for began, time in zip(judge.began, judge.times, strict=True):
+        if start <= began < copies:
+            result.usual.append(time)
+        elif copies <= began < end:
+            result.copying.append(time)
 
 
 def prefix_of(drill: Drill, number: int) -> str:

@@ -95,6 +95,8 @@ class Judge:
         self.marks: Counter[str] = Counter()
         self.times: list[int] = []
         """How long each acknowledged write took, in microseconds."""
+        self.began: list[int] = []
+        """When each of these began."""
         self._own: dict[RowKey, _Own] = {}
         self._counters: dict[RowKey, _Counted] = {}
         self._fields: dict[RowKey, list[_Span]] = {}
@@ -125,6 +127,7 @@ class Judge:
             case Outcome.ACKNOWLEDGED:
                 self.acknowledged += 1
                 self.times.append(ended - began)
+                self.began.append(began)
             case Outcome.UNKNOWN:
                 self.unknown += 1
                 ended = _NEVER

@@ -23,11 +23,15 @@ class Part(StrEnum):
     """Writes by plain SQL and knows nothing of crossfade."""
     PSQL = "psql"
     """The same, with `psql`."""
+    STIRRER = "stirrer"
+    """Writes to the history that a backfill copies."""
+    COPIER = "copier"
+    """Copies the history."""
     RECONCILER = "reconciler"
     CONDUCTOR = "conductor"
 
 
-WRITERS = frozenset({Part.APPLICATION, Part.SCRIPT, Part.PSQL})
+WRITERS = frozenset({Part.APPLICATION, Part.SCRIPT, Part.PSQL, Part.STIRRER})
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ class Report:
             self._steps(),
         ]
         figures += self._storm()
+        figures += self._backfill()
         drains = [result.drain_seconds for result in results]
         figures.append(Figure.told("longest drain s", max(drains, default=0.0)))
         return figures
@@ -129,6 +130,26 @@ class Report:
             figures.append(Figure.told("flip-storm: slowest write ms", times[-1]))
         traffic = sum(result.acknowledged for result in storms)
         figures.append(Figure.told("flip-storm: writes per second", traffic / max(seconds, 1.0)))
+        return figures
+
+    def _backfill(self) -> list[Figure]:
+        """What a backfill under traffic copied, and what the traffic felt of it."""
+        results = [result for result in self.results if result.copied_rows]
+        if not results:
+            return []
+        seconds = sum(result.copy_seconds for result in results)
+        before = sorted(time / 1000 for result in results for time in result.usual)
+        during = sorted(time / 1000 for result in results for time in result.copying)
+        figures = [
+            Figure.told("backfill: rows of history", sum(result.copied_rows for result in results)),
+            Figure.told("backfill: seconds of copying", seconds),
+            Figure.told("backfill: writes per second meanwhile", len(during) / max(seconds, 1.0)),
+        ]
+        if before and during:
+            figures.append(Figure.told("backfill: write p50 ms before", statistics.median(before)))
+            figures.append(Figure.told("backfill: write p50 ms meanwhile", statistics.median(during)))
+            figures.append(Figure.told("backfill: write p99 ms before", _p99(before)))
+            figures.append(Figure.told("backfill: write p99 ms meanwhile", _p99(during)))
         return figures
 
     @property

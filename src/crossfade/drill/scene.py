@@ -21,6 +21,10 @@ from crossfade.drill.stores import Standing, Stores, read_standings
 from crossfade.flags.files import write_stage
 from crossfade.stages import Side, Stage
 
+WRITING, COPYING, COPIED = "writing", "copying", "copied"
+"""Moments of a play with a backfill: the traffic flows, the backfill begins, its history is copied."""
+NEVER = 1 << 62
+
 _READY_SECONDS = 20.0
 _LOOK = 0.1
 _RELEASE_SECONDS = 12.0
@@ -69,6 +73,10 @@ class Scene:
         self.crashes = 0
         self.failures: list[str] = []
         """What went wrong beside any write, in words."""
+        self.moments: dict[str, int] = {}
+        """Named moments of the play, in the journals' time."""
+        self.copied_rows = 0
+        """How many rows of history a backfill found."""
         self._ends = asyncio.get_running_loop().time() + seconds
         self._is_over = False
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from crossfade.drill import application, clock
+from crossfade.drill.ballast import Stirrer, ballast_prefix
 from crossfade.drill.bare import PsqlScript, SqlScript
+from crossfade.drill.copier import run_copier
 from crossfade.drill.journal import DONE, READY, JournalFile
 from crossfade.drill.lane import Abilities
 from crossfade.drill.order import Part, ProcessOrder
@@ -34,11 +37,16 @@ async def _work(order: ProcessOrder) -> None:
                     script = _script(order)
                     stack.push_async_callback(script.close)
                     hands.append(script)
-            else:
+            elif order.part not in (Part.STIRRER, Part.COPIER):
                 opened = await stack.enter_async_context(application.open_migration(order, journal))
                 hands = [opened.hand() for _ in range(order.strands)]
             journal.mark(READY)
-            if hands:
+            if order.part is Part.STIRRER:
+                chance = random.Random(f"{order.seed}-{order.name}")  # noqa: S311 - traffic, not secrets
+                await Stirrer(order.legacy, ballast_prefix(order.name), chance).run(order.rate, journal, stop)
+            elif order.part is Part.COPIER:
+                await run_copier(order, journal, stop)
+            elif hands:
                 await run_strands(
                     hands,
                     journal,

@@ -22,6 +22,7 @@ from crossfade.errors import (
     UniqueViolationError,
     WrongAuthorityError,
 )
+from crossfade.mapping import NO_MAPPINGS, Mappings
 
 FENCES: Mapping[str, type[WrongAuthorityError | LateWriteError]] = {
     "XF001": WrongAuthorityError,
@@ -60,9 +61,17 @@ def was_never_done(error: BaseException) -> bool:
 
 
 class Constraints:
-    """The columns of every unique constraint and index of some tables, by name."""
+    """The columns of every unique constraint and index of some tables, by name.
 
-    def __init__(self, tables: Mapping[str, sa.Table]) -> None:
+    Callers know columns by their legacy names: `mappings` say which those are.
+    """
+
+    def __init__(self, tables: Mapping[str, sa.Table], mappings: Mappings = NO_MAPPINGS) -> None:
+        self._legacy_names = {
+            (table.name, name): legacy
+            for model, table in tables.items()
+            for name, legacy in mappings.of(model).legacy_names.items()
+        }
         self._columns: dict[tuple[str, str], tuple[str, ...]] = {}
         for table in tables.values():
             for index in table.indexes:
@@ -74,8 +83,15 @@ class Constraints:
                     names = tuple(column.name for column in constraint.columns)
                     self._columns[table.name, str(constraint.name)] = names
 
+    def legacy_name(self, table: str | None, column: str) -> str:
+        """What callers call a column."""
+        return self._legacy_names.get((table or "", column), column)
+
     def columns(self, error: asyncpg.PostgresError) -> tuple[str, ...]:
         """Return the columns that a unique violation is about; none if nothing tells."""
+        return tuple(self.legacy_name(error.table_name, column) for column in self._own_columns(error))
+
+    def _own_columns(self, error: asyncpg.PostgresError) -> tuple[str, ...]:
         known = self._columns.get((error.table_name or "", error.constraint_name or ""))
         if known:
             return known
@@ -122,9 +138,10 @@ def _foreign_key(error: asyncpg.PostgresError, _: Constraints) -> DataError:
     return ForeignKeyViolationError(message, meta={"field_name": name})
 
 
-def _null(error: asyncpg.PostgresError, _: Constraints) -> DataError:
-    message = f"Null constraint violation on the fields: (`{error.column_name}`)"
-    return DataError(message, code="P2011", meta={"target": [error.column_name]})
+def _null(error: asyncpg.PostgresError, constraints: Constraints) -> DataError:
+    column = constraints.legacy_name(error.table_name, error.column_name or "")
+    message = f"Null constraint violation on the fields: (`{column}`)"
+    return DataError(message, code="P2011", meta={"target": [column]})
 
 
 def _check(error: asyncpg.PostgresError, _: Constraints) -> DataError:

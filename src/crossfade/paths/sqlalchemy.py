@@ -27,6 +27,7 @@ from crossfade.errors import (
     StoreUnavailableError,
     TransactionError,
 )
+from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.operation import Operation
 from crossfade.paths import ROLE_SETTING, SessionRole
 from crossfade.paths.execution import (
@@ -44,6 +45,7 @@ from crossfade.paths.sqlalchemy_transaction import SqlAlchemyTransaction
 from crossfade.paths.transaction import NOT_STARTED, check_batch, quoted
 from crossfade.query import Compiler
 from crossfade.query.compiled import ConstantPlan, Statement, Values
+from crossfade.query.legacy import legacy_tables
 from crossfade.records import Record
 from crossfade.schema import Schema
 from crossfade.stages import Side
@@ -73,6 +75,8 @@ class SqlAlchemyPath:
         acquire_timeout: seconds to wait for one; a DSN's `pool_timeout` comes first; None waits for ever.
         side: which side the store belongs to.
         role: what its sessions tell the fences.
+        mappings: where the target's tables, which are what `tables` describes, differ from the legacy ones. A path of
+            `side` prisma goes by the tables of the legacy store, which it finds out from these.
 
     Raises:
         ConfigurationError: a model has no table; or the sessions of an engine should be followers, and only whoever
@@ -90,15 +94,15 @@ class SqlAlchemyPath:
         acquire_timeout: float | None = 10.0,
         side: Side = Side.SQLALCHEMY,
         role: SessionRole | Literal["author", "follower"] = SessionRole.AUTHOR,
+        mappings: Mappings = NO_MAPPINGS,
     ) -> None:
         follows = SessionRole(role) is SessionRole.FOLLOWER
         if side is Side.PRISMA:
-            tables = _unqualified(tables)
+            tables, mappings = _unqualified(legacy_tables(schema, tables, mappings)), NO_MAPPINGS
         self._side = side
         self._schema = schema
-        self._tables = tables
-        self._compiler = Compiler(schema, tables, records)
-        self._constraints = Constraints(tables)
+        self._compiler = Compiler(schema, tables, records, mappings=mappings)
+        self._constraints = Constraints(tables, mappings)
         self._owns_engine = isinstance(store, Dsn)
         if isinstance(store, Dsn):
             pool_size = store.pool_size() or pool_size
@@ -179,7 +183,6 @@ class SqlAlchemyPath:
         return SqlAlchemyTransaction(
             self._side,
             self._schema,
-            self._tables,
             self._compiler,
             self._constraints,
             self._pool,
@@ -208,8 +211,8 @@ class SqlAlchemyPath:
         if field not in spec.fields:
             raise QueryError(model, field, "no such field")
         statement = Statement(sql, None)
-        table = quoted(self._tables[model].schema, spec.table)
-        values = [table, spec.fields[field].column, *numbers]
+        table, column = self._compiler.place(model, field)
+        values = [quoted(table.schema, table.name), column, *numbers]
         rows: list[Any] = await self._run(self._fetch, statement, values, again=again)
         return rows
 

@@ -12,11 +12,9 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-
-import sqlalchemy as sa
 
 from crossfade.errors import RecordNotFoundError
 from crossfade.operation import Operation
@@ -45,7 +43,6 @@ class SqlAlchemyTransaction:
         self,
         side: Side,
         schema: Schema,
-        tables: Mapping[str, sa.Table],
         compiler: Compiler,
         constraints: Constraints,
         pool: ConnectionPool,
@@ -54,7 +51,6 @@ class SqlAlchemyTransaction:
     ) -> None:
         self._side = side
         self._schema = schema
-        self._tables = tables
         self._compiler = compiler
         self._constraints = constraints
         self._pool = pool
@@ -96,7 +92,8 @@ class SqlAlchemyTransaction:
     async def hold(self, models: Sequence[str]) -> None:
         """Keep the authority of `models` where it is; see `PathTransaction.hold`."""
         held = tables_held(self._schema, models)
-        names = [quoted(self._tables[model].schema, table) for table, model in held.items()]
+        tables = [self._compiler.table(model) for model in held.values()]
+        names = [quoted(table.schema, table.name) for table in tables]
         async with self._at_work() as driver:
             if names:
                 await driver.execute(hold_statement(names))

@@ -8,8 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import Dialect
+from sqlalchemy.sql.expression import TableClause
 
 from crossfade.errors import UnknownModelError
+from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.operation import Action, Operation
 from crossfade.query.compiled import (
     BatchPlan,
@@ -43,7 +45,14 @@ from crossfade.query.shape import (
 )
 from crossfade.query.storage import Storage, StoredModel
 from crossfade.query.where import Nodes, build_where
-from crossfade.query.write import Assignments, build_changed, build_insert, build_rows, build_update
+from crossfade.query.write import (
+    Assignments,
+    build_changed,
+    build_insert,
+    build_rows,
+    build_update,
+    kept,
+)
 from crossfade.records import Record
 from crossfade.schema import Schema
 
@@ -61,14 +70,24 @@ class Compiler:
         records: Mapping[str, type[Record]],
         *,
         capacity: int = 4096,
+        mappings: Mappings = NO_MAPPINGS,
     ) -> None:
         self._dialect: Dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
-        self._models = Storage(schema, tables, records, self._dialect).models
+        self._models = Storage(schema, tables, records, self._dialect, mappings).models
         self._capacity = capacity
         self._plans: dict[tuple[str, Action, Shape], Plan] = {}
 
     def __len__(self) -> int:
         return len(self._plans)
+
+    def place(self, model: str, field: str) -> tuple[TableClause, str]:
+        """The table of a model and the column of one of its fields."""
+        stored = self._models[model]
+        return stored.table, stored.fields[field].column
+
+    def table(self, model: str) -> TableClause:
+        """The table of a model."""
+        return self._models[model].table
 
     def plan(self, operation: Operation) -> tuple[Plan, Values]:
         """Return how to execute `operation`, and its values.
@@ -112,10 +131,7 @@ class Compiler:
                 statement = self._update(model, shape.data.assignments, shape.where, values)
                 return self._write(model, statement, shape, shape.data.nested, values)
             case UpdateMany():
-                if not shape.data:
-                    return ConstantPlan(0)
-                changed = build_changed(model, shape.data, shape.where, joins=False)
-                return ManyPlan(compiled(changed, self._dialect, values))
+                return self._update_many(model, shape, values)
             case Upsert():
                 return self._upsert(model, shape, values)
             case Delete():
@@ -161,8 +177,13 @@ class Compiler:
         else:
             source = found.select.subquery("counted")
             query = sa.select()
+        positions = {name: position for position, name in enumerate(model.fields)}
         counts = [
-            sa.func.count() if name == "_all" else sa.func.count(source.c[model.fields[name].spec.column])
+            sa.func.count()
+            if name == "_all"
+            else sa.func.count(
+                model.fields[name].of(source) if source is model.table else list(source.c)[positions[name]]
+            )
             for name in names
         ]
         statement = compiled(query.add_columns(*counts).select_from(source), self._dialect, values)
@@ -185,11 +206,26 @@ class Compiler:
             case _:
                 return BatchPlan(statements)
 
+    def _update_many(self, model: StoredModel, shape: UpdateMany, values: int) -> Plan:
+        if not shape.data:
+            return ConstantPlan(0)
+        if kept(model, shape.data):
+            changed = build_changed(model, shape.data, shape.where, joins=False)
+            return ManyPlan(compiled(changed, self._dialect, values))
+        # Nothing that this store has; the rows are counted nevertheless.
+        condition = build_where(model, model.table, shape.where, joins=False)
+        found: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(model.table).where(condition)
+        return ManyPlan(compiled(found, self._dialect, values))
+
     def _upsert(self, model: StoredModel, shape: Upsert, values: int) -> Plan:
         columns = model.columns(model.table)
         insert = build_insert(model, shape.create)
-        if shape.target is not None:
-            target = [model.fields[name].of(model.table) for name in shape.target]
+        if (
+            shape.target is not None
+            and kept(model, shape.update)
+            and all(model.fields[name].is_kept for name in shape.target)
+        ):
+            target = [model.table.c[model.fields[name].column] for name in shape.target]
             upsert = insert.on_conflict_do_update(
                 index_elements=target, set_=build_update(model, shape.update)
             ).returning(*columns)
@@ -234,7 +270,7 @@ class Compiler:
         )
 
     def _update(self, model: StoredModel, data: Assignments, where: Nodes, values: int) -> Statement:
-        if not data:
+        if not kept(model, data):
             return self._select(model, where, values)  # nothing to change: the row as it is
         changed = build_changed(model, data, where).returning(*model.columns(model.table))
         return compiled(changed, self._dialect, values)

@@ -70,7 +70,7 @@ def flipped(terms: Terms) -> Terms:
 def build_order(model: StoredModel, source: FromClause, terms: Terms) -> Iterable[Column]:
     """Return the ORDER BY of `source`; nulls lie where PostgreSQL puts them unless the caller says."""
     for name, way, nulls in terms:
-        column = model.fields[name].of(source)
+        column = model.fields[name].ordered(source)
         ordered = column.asc() if way == "asc" else column.desc()
         match nulls:
             case "first":

@@ -224,20 +224,30 @@ def _element(stored: StoredField, value: Any, path: str) -> Any:
 def build_insert(model: StoredModel, assignments: Assignments) -> Insert:
     """Build the INSERT of one row."""
     insert = pg_insert(model.table)
-    if not assignments:
-        return insert
-    return insert.values(
-        {_column(model, name): model.fields[name].whole(slot) for name, _, slot in assignments}
-    )
+    values = {
+        _column(model, name): model.fields[name].written(model.fields[name].whole(slot))
+        for name, _, slot in kept(model, assignments)
+    }
+    return insert.values(values) if values else insert
+
+
+def kept(model: StoredModel, assignments: Assignments) -> Assignments:
+    """The assignments to fields that the table has a column for."""
+    if all(model.fields[name].is_kept for name, _, _ in assignments):
+        return assignments
+    return tuple(assignment for assignment in assignments if model.fields[assignment[0]].is_kept)
 
 
 def build_update(model: StoredModel, assignments: Assignments) -> dict[str, Column]:
     """Build the SET clause: the expression of every column that changes."""
-    return {_column(model, name): _assigned(model, name, op, slot) for name, op, slot in assignments}
+    return {
+        _column(model, name): model.fields[name].written(_assigned(model, name, op, slot))
+        for name, op, slot in kept(model, assignments)
+    }
 
 
 def _column(model: StoredModel, name: str) -> str:
-    return model.fields[name].spec.column
+    return model.fields[name].column
 
 
 def _assigned(model: StoredModel, name: str, operation: str, slot: int) -> Column:
@@ -272,6 +282,7 @@ def build_changed(
 
 def build_rows(model: StoredModel, columns: tuple[tuple[str, int], ...], *, skip_duplicates: bool) -> Insert:
     """Build the INSERT of any number of rows, whose columns come as one array each."""
+    columns = tuple(column for column in columns if model.fields[column[0]].is_kept)
     fields = [model.fields[name] for name, _ in columns]
     arrays = [
         sa.bindparam(f"slot_{slot}", type_=ARRAY(_travels_as(stored)))
@@ -285,9 +296,11 @@ def build_rows(model: StoredModel, columns: tuple[tuple[str, int], ...], *, skip
         )
         .render_derived()
     )
-    selected = [_arrived(stored, rows.c[name]) for name, stored in zip(names, fields, strict=True)]
+    selected = [
+        stored.written(_arrived(stored, rows.c[name])) for name, stored in zip(names, fields, strict=True)
+    ]
     insert = pg_insert(model.table).from_select(
-        [stored.spec.column for stored in fields], sa.select(*selected), include_defaults=False
+        [stored.column for stored in fields], sa.select(*selected), include_defaults=False
     )
     return insert.on_conflict_do_nothing() if skip_duplicates else insert
 

@@ -60,7 +60,7 @@ class Enclosed:
                 wanted = {
                     model: different
                     for model, noted in keys.items()
-                    if (different := await differing(pair, connections, model, sorted(noted)))
+                    if (different := await differing(pair, connections, model, sorted(noted), side))
                 }
                 settlement = Settlement(
                     pair,

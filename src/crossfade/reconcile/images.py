@@ -2,6 +2,9 @@
 
 A key is a tuple of texts, as capture notes it. Statements take one array of texts for each key column and answer with
 the position of the key that a row belongs to. The texts are cast to the key's own types, so that its index is used.
+
+Names of columns are always those of the image's own store, and the texts of a row are in the form that the store takes
+which receives it: a column may have another name and another form in the other one.
 """
 
 # ruff: noqa: S608 - every name is the catalog's own and quoted; values are parameters
@@ -14,8 +17,8 @@ from typing import TypeAlias
 from crossfade.stages import Side
 from crossfade.store import Store, StoredTable
 from crossfade.store.columns import from_text, is_exact, listed
-from crossfade.store.crossing import Crossing, read_crossings
-from crossfade.store.tables import Connection, quoted
+from crossfade.store.crossing import CrossedColumn, Crossing, read_crossings
+from crossfade.store.tables import Connection, StoredReference, quoted
 
 Key: TypeAlias = tuple[str, ...]
 Texts: TypeAlias = tuple[str | None, ...]
@@ -23,7 +26,7 @@ Texts: TypeAlias = tuple[str | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as it can be copied: the text of every column that both stores have, and what it is compared by."""
+    """One row as the other store takes it: the text of each of that one's columns, and what it is compared by."""
 
     key: Key
     digest: str
@@ -32,12 +35,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """How the rows of one model are read and written in one store. `columns` are those that both stores have."""
+    """How the rows of one model are read and written in one store. `columns` are those that it takes from the other.
 
-    table: StoredTable
+    `references` are the foreign keys over such columns; those over others are the store's own affair. `digests_sql` is
+    by the store that is to follow: a column that it does not take is not compared for it.
+    """
+
+    crossing: Crossing
+    side: Side
     columns: tuple[str, ...]
-    key: tuple[str, ...]
-    digests_sql: str
+    references: tuple[StoredReference, ...]
+    digests_sql: Mapping[Side, str]
     locked_sql: str
     rows_sql: str
     upsert_sql: str
@@ -45,6 +53,16 @@ class Image:
     delete_sql: str
     rename_sql: str
     documents_sql: str
+
+    @property
+    def table(self) -> StoredTable:
+        """The table that has these rows."""
+        return self.crossing.tables[self.side]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The key's columns, in the order that both stores are worked with."""
+        return self.crossing.keys[self.side]
 
     @property
     def model(self) -> str:
@@ -65,16 +83,17 @@ class Image:
         """The opposite of `key_of`."""
         return [key[self.key.index(name)] for name in self.table.key]
 
-    async def digests(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, str]:
-        """What each row that exists is compared by."""
-        return {keys[n - 1]: digest for n, digest in await connection.fetch(self.digests_sql, *across(keys))}
+    async def digests(self, connection: Connection, keys: Sequence[Key], follower: Side) -> dict[Key, str]:
+        """What each row that exists is compared by, if the store of `follower` is the one to be made equal."""
+        found = await connection.fetch(self.digests_sql[follower], *across(keys))
+        return {keys[n - 1]: digest for n, digest in found}
 
     async def lock(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, str]:
-        """The same of those that nobody else has locked, and keep other writers from them; in the order of `keys`."""
+        """The same, as a follower, of rows that nobody else has locked; others are kept from them. In key order."""
         return {keys[n - 1]: digest for n, digest in await connection.fetch(self.locked_sql, *across(keys))}
 
     async def rows(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Row]:
-        """Each row that exists, as it can be copied."""
+        """Each row that exists, as the other store takes it."""
         found = await connection.fetch(self.rows_sql, *across(keys))
         return {keys[n - 1]: Row(keys[n - 1], digest, tuple(texts)) for n, digest, texts in found}
 
@@ -102,6 +121,15 @@ class Image:
         return {
             keys[n - 1]: document for n, document in await connection.fetch(self.documents_sql, *across(keys))
         }
+
+    def finding(self, columns: Sequence[CrossedColumn], alias: str = "t", keys: str = "k") -> str:
+        """The condition that joins this table to unnested texts of `columns`, in the form that it sends them in."""
+        return " AND ".join(
+            f"{alias}.{quoted(column.on(self.side).name)} = {from_text(column.on(self.side), f'{keys}.c{n}')}"
+            if column.conversion is None
+            else f"{column.sent(self.side, alias)} = {keys}.c{n}"
+            for n, column in enumerate(columns)
+        )
 
     def joined(self, alias: str = "t", keys: str = "k") -> str:
         """The condition that joins this table to unnested key texts."""
@@ -132,16 +160,17 @@ def read_images(stores: Mapping[Side, Store]) -> dict[Side, dict[str, Image]]:
     """Describe every model's rows in both stores, parents before children.
 
     Raises:
-        InstallError: the two stores have different keys for a model.
+        InstallError: the tables of the two stores do not match; everything that does not is listed.
     """
     crossings = read_crossings(stores)
     return {side: {model: _image(crossing, side) for model, crossing in crossings.items()} for side in stores}
 
 
 def _image(crossing: Crossing, side: Side) -> Image:
-    table, key, columns = crossing.tables[side], crossing.keys[side], crossing.names(side)
-    digest = f"md5({crossing.image(side)})"
-    texts = ", ".join(column.sent(side) for column in crossing.columns)
+    table, key = crossing.tables[side], crossing.keys[side]
+    columns = tuple(column.on(side).name for column in crossing.reaching(side))
+    digests = {follower: f"md5({crossing.image(side, towards=follower)})" for follower in Side}
+    texts = ", ".join(column.sent(side) for column in crossing.reaching(side.other))
     source = f"FROM {unnested(len(key))} JOIN {table.quoted} t ON {_joined(table, key, 't', 'k')}"
     values = ", ".join(from_text(table.columns[name], f"k.c{n}") for n, name in enumerate(columns))
     insert = (
@@ -159,18 +188,24 @@ def _image(crossing: Crossing, side: Side) -> Image:
     )
     on_conflict = f"ON CONFLICT ({listed(key)}) DO " + (f"UPDATE SET {assigned}" if assigned else "NOTHING")
     return Image(
-        table=table,
+        crossing=crossing,
+        side=side,
         columns=columns,
-        key=key,
-        digests_sql=f"SELECT k.n, {digest} {source}",
-        locked_sql=f"SELECT k.n, {digest} {source} ORDER BY k.n FOR NO KEY UPDATE OF t SKIP LOCKED",
-        rows_sql=f"SELECT k.n, {digest}, ARRAY[{texts}] {source}",
+        references=tuple(reference for reference in table.references if _crosses(reference, table, columns)),
+        digests_sql={follower: f"SELECT k.n, {digest} {source}" for follower, digest in digests.items()},
+        locked_sql=f"SELECT k.n, {digests[side]} {source} ORDER BY k.n FOR NO KEY UPDATE OF t SKIP LOCKED",
+        rows_sql=f"SELECT k.n, {digests[side.other]}, ARRAY[{texts}] {source}",
         upsert_sql=f"{insert} {on_conflict}",
         add_sql=f"{insert} ON CONFLICT ({listed(key)}) DO NOTHING",
         delete_sql=f"DELETE FROM {table.quoted} t USING {unnested(len(key))} WHERE {_joined(table, key, 't', 'k')}",
         rename_sql=f"UPDATE {table.quoted} t SET {renamed} FROM {unnested(2 * len(key))} WHERE {had}",
         documents_sql=f"SELECT k.n, to_jsonb(t)::text {source}",
     )
+
+
+def _crosses(reference: StoredReference, table: StoredTable, columns: tuple[str, ...]) -> bool:
+    needed = {*reference.columns, *(reference.to_columns if reference.model == table.model else ())}
+    return needed <= set(columns)
 
 
 def _joined(table: StoredTable, key: tuple[str, ...], alias: str, keys: str) -> str:

@@ -31,15 +31,16 @@ async def missing_parents(
 async def keys_by(
     connection: Connection, image: Image, columns: tuple[str, ...], values: Iterable[Texts]
 ) -> dict[Texts, Key]:
-    """The keys of the rows that have these values in `columns`."""
+    """The keys of the rows whose values, as the other store has them in its `columns`, are these."""
     asked = list(values)
-    if columns == image.key:
+    if columns == image.crossing.keys[image.side.other]:
         return {value: tuple(map(str, value)) for value in asked}
-    if not asked:
+    crossed = image.crossing.named(image.side.other, columns)
+    if not asked or crossed is None:
         return {}
     found = await connection.fetch(
         f"SELECT k.n, {image.key_texts()} AS key FROM {unnested(len(columns))}"
-        f" JOIN {image.table.quoted} t ON {_equals(image, columns)}",
+        f" JOIN {image.table.quoted} t ON {image.finding(crossed)}",
         *across(asked),
     )
     return {asked[row["n"] - 1]: tuple(row["key"]) for row in found}

@@ -11,6 +11,7 @@ from crossfade.reconcile.claims import Claims
 from crossfade.reconcile.images import Image, Key, read_images
 from crossfade.stages import Side
 from crossfade.store import Store
+from crossfade.store.crossing import check_crossings
 from crossfade.store.tables import StoredReference
 
 T = TypeVar("T")
@@ -58,10 +59,11 @@ class Pair:
 
         Raises:
             StoreUnavailableError: one of them does not answer.
-            InstallError: their tables do not match.
+            InstallError: their tables do not match, or a mapping does not match them.
         """
         for store in stores.values():
             await store.open()
+        await check_crossings(stores)
         images = read_images(stores)
         claims = {side: Claims(store, images[side]) for side, store in stores.items()}
         children = {

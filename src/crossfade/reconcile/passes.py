@@ -154,7 +154,7 @@ class Pass:
             self._memory.careful.discard(model)
             return await self._compare_with_care(connections, model, keys)
         try:
-            return await differing(self._pair, connections, model, keys)
+            return await differing(self._pair, connections, model, keys, self._follower(model))
         except asyncpg.DataError as error:
             self._memory.careful.add(model)
             raise UnreadableError(model) from error
@@ -166,11 +166,18 @@ class Pass:
         for side, connection in connections.items():
             readable = await self._readable(connection, self._pair.images[side][model], keys)
             keys = readable
-        return await differing(self._pair, connections, model, readable) if readable else set()
+        if not readable:
+            return set()
+        return await differing(self._pair, connections, model, readable, self._follower(model))
+
+    def _follower(self, model: str) -> Side:
+        authority = self._authorities[model]
+        assert authority is not None  # such models are passed over
+        return authority.other
 
     async def _readable(self, connection: Connection, image: Image, keys: list[Key]) -> list[Key]:
         async def read() -> None:
-            await image.digests(connection, keys)
+            await image.digests(connection, keys, self._follower(image.model))
 
         error = await attempt(connection, read) if keys else None
         if error is None:
@@ -248,11 +255,14 @@ class Pass:
 
 
 async def differing(
-    pair: Pair, connections: Mapping[Side, Connection], model: str, keys: list[Key]
+    pair: Pair, connections: Mapping[Side, Connection], model: str, keys: list[Key], follower: Side
 ) -> set[Key]:
-    """The keys whose rows are not the same in both stores."""
+    """The keys whose rows are not the same in both stores, as far as `follower` can be made equal."""
     one, other = await together(
-        *(pair.images[side][model].digests(connection, keys) for side, connection in connections.items())
+        *(
+            pair.images[side][model].digests(connection, keys, follower)
+            for side, connection in connections.items()
+        )
     )
     if one == other:
         return set()

@@ -81,8 +81,9 @@ class Renames:
         """Which rows of the follower are to get which key; those that somebody else has locked are `held`."""
         keys = sorted({key for names in noted for key in names})
         here = await image.lock(self._connection, keys)
-        locked = (await image.digests(self._connection, keys)).keys() - here.keys()
-        there = await self._pair.images[self._follower.other][image.model].digests(self._reading, keys)
+        locked = (await image.digests(self._connection, keys, self._follower)).keys() - here.keys()
+        source = self._pair.images[self._follower.other][image.model]
+        there = await source.digests(self._reading, keys, self._follower)
         due: dict[Key, Key] = {}
         for names in noted:
             *earlier, last = names

@@ -102,7 +102,7 @@ class Repair:
         there = await self._images[model].lock(self._connection, fresh)
         unlocked = [key for key in fresh if key not in there]
         if unlocked:
-            busy = await self._images[model].digests(self._connection, unlocked)
+            busy = await self._images[model].digests(self._connection, unlocked, self._follower)
             self.findings.busy |= {Spot(model, key) for key in busy}
             fresh = [key for key in fresh if key not in busy]
         if not fresh:
@@ -171,12 +171,12 @@ class Repair:
 
     @staticmethod
     def _refers(image: Image, error: asyncpg.PostgresError) -> bool:
-        return any(reference.name == error.constraint_name for reference in image.table.references)
+        return any(reference.name == error.constraint_name for reference in image.references)
 
     async def _bring_parents(self, model: str, rows: list[Row]) -> list[Row]:
         """Bring the missing parents of `rows`; return those rows that can be written now."""
         image = self._images[model]
-        references = sorted(image.table.references, key=self._is_optional(image))
+        references = sorted(image.references, key=self._is_optional(image))
         optional_ones_left_out = False
         waiting = list(references)
         while waiting:
@@ -212,7 +212,7 @@ class Repair:
         return lambda reference: all(image.table.columns[name].is_nullable for name in reference.columns)
 
     async def _add_without_optional(self, image: Image, rows: list[Row]) -> None:
-        optional = [one for one in image.table.references if self._is_optional(image)(one)]
+        optional = [one for one in image.references if self._is_optional(image)(one)]
         without = tuple({name for one in optional for name in one.columns} & set(image.columns))
         await attempt(self._connection, lambda: image.add(self._connection, rows, without))
 

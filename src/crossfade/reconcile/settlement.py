@@ -224,7 +224,7 @@ class Settlement:
         self, model: str, row: Row, side: Side, reading: Connection, depth: int
     ) -> None:
         image = self._pair.images[side][model]
-        for reference in image.table.references:
+        for reference in image.references:
             parent = self._pair.images[side][reference.model]
             async with AsyncExitStack() as stack:
                 connection = await self._open(stack, {}, side)

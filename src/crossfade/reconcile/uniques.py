@@ -38,7 +38,7 @@ class UniqueIndex:
 
     def movable(self, image: Image) -> list[StoredColumn]:
         """The columns by which a row can be moved aside, the most harmless first."""
-        referring = {name for reference in image.table.references for name in reference.columns}
+        referring = {name for reference in image.references for name in reference.columns}
         text = " ".join(self.expressions)
         columns = [
             column
@@ -72,15 +72,25 @@ async def in_the_way(
     connection: Connection, image: Image, index: UniqueIndex, rows: Sequence[Row]
 ) -> dict[Key, Key]:
     """By the key of each of `rows` whose unique value another row of this store has: the key of that other row."""
+    width = len(image.columns)
     incoming = ", ".join(
-        f"{from_text(image.table.columns[name], f'k.c{n}')} AS {quoted(name)}"
-        for n, name in enumerate(image.columns)
+        [
+            f"{from_text(image.table.columns[name], f'k.c{n}')} AS {quoted(name)}"
+            for n, name in enumerate(image.columns)
+        ]
+        # What a row does not get from the other store, it has already.
+        + [f"o.{quoted(name)}" for name in image.table.columns if name not in image.columns]
+    )
+    key = " AND ".join(
+        f"o.{quoted(name)} = {from_text(image.table.columns[name], f'k.c{image.columns.index(name)}')}"
+        for name in image.key
     )
     named = ", ".join(f"{text} AS crossfade_e{n}" for n, text in enumerate(index.expressions))
     equal = "IS NOT DISTINCT FROM" if index.nulls_alike else "="
     same = " AND ".join(f"t.crossfade_e{n} {equal} w.crossfade_e{n}" for n in range(len(index.expressions)))
     found = await connection.fetch(
-        f"WITH incoming AS (SELECT k.n AS crossfade_n, {incoming} FROM {unnested(len(image.columns))}),"
+        f"WITH incoming AS (SELECT k.n AS crossfade_n, {incoming} FROM {unnested(width)}"
+        f" LEFT JOIN {image.table.quoted} o ON {key}),"
         f" wanted AS (SELECT crossfade_n, {named} FROM incoming)"
         f" SELECT w.crossfade_n AS n, {image.key_texts()} AS key FROM wanted w"
         f" JOIN (SELECT *, {named} FROM {image.table.quoted}) t ON {same}",

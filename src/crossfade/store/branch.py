@@ -22,6 +22,7 @@ from alembic import context, op
 from sqlalchemy.exc import DBAPIError
 
 from crossfade.errors import ConfigurationError, InstallError, LockedOutError
+from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.schema import Schema
 from crossfade.stages import Side
 from crossfade.store.catalog import own_triggers
@@ -52,7 +53,7 @@ class BranchOptions:
     """What the branch installs.
 
     `schema` is asked for when a revision runs. `database_schema` is the PostgreSQL schema of the tables; None is the
-    first of the connection's search path.
+    first of the connection's search path. `mappings` say which tables have another name or schema there.
     """
 
     schema: Callable[[], Schema]
@@ -60,6 +61,7 @@ class BranchOptions:
     home: str = HOME
     by: str = "alembic"
     database_schema: str | None = None
+    mappings: Mappings = NO_MAPPINGS
 
 
 def upgrade() -> None:
@@ -86,7 +88,7 @@ def downgrade() -> None:
 async def _install(connection: Connection, where: str, options: BranchOptions) -> None:
     schema = options.schema()
     database_schema = options.database_schema or await connection.fetchval("SELECT current_schema()::text")
-    tables, problems = await inspect_tables(connection, schema, database_schema)
+    tables, problems = await inspect_tables(connection, schema, database_schema, options.mappings)
     problems += await refusals(connection, options.home, options.side, tables)
     if problems:
         raise InstallError(where, "; ".join(problems))

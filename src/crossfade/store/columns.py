@@ -20,6 +20,15 @@ _FLOATS = {"real", "double precision"}
 _DOCUMENTS = {"json", "jsonb"}
 # Without its length each of these would mean a length of 1.
 _UNBOUNDED = {"character": "bpchar", "bit": "bit varying"}
+_TRAVELS = frozenset(
+    {
+        "text", "character varying", "bpchar", "uuid", "smallint", "integer", "bigint", "numeric", "real",
+        "double precision", "boolean", "bytea", "json", "jsonb", "date", "interval", "timestamp without time zone",
+        "timestamp with time zone", "time without time zone", "time with time zone", "inet", "cidr", "macaddr",
+        "macaddr8", "bit varying", "xml",
+    }
+)  # fmt: skip
+"""Types whose binary form means the same in every PostgreSQL. Other types travel as text."""
 _EXACT_KEYS = {"text", "character varying", "uuid", "boolean", "bytea", *_WHOLE, *_TIMES}
 
 
@@ -33,6 +42,51 @@ def base_type(type_: str) -> str:
     return _UNBOUNDED.get(bare, bare)
 
 
+def travelling_type(type_: str) -> str:
+    """The type in which values of `type_` travel to another store, which may not have that type itself."""
+    bare = base_type(type_)
+    element = bare.removesuffix("[]")
+    if element in _TRAVELS:
+        return bare
+    return "text[]" if bare != element else "text"
+
+
+def as_travelling(type_: str, value: str) -> str:
+    """The SQL expression that brings `value`, of `type_` or of what an expression yields for it, into that form."""
+    if base_type(type_) == "money":
+        return f"({value})::numeric::text"
+    return f"({value})::{travelling_type(type_)}"
+
+
+def comparable_as(type_: str, value: str) -> str:
+    """The SQL expression by which a value of `type_` is compared with one that an expression has yielded for it.
+
+    Both are given alike, so the scale with which a number was written, or computed, does not count.
+    """
+    return _spelled(type_, as_travelling(type_, value))
+
+
+def _spelled(type_: str, value: str) -> str:
+    base = base_type(type_)
+    if base.endswith("[]"):
+        element = _spelled(type_.removesuffix("[]"), "e.v")
+        return value if element == "e.v" else _each(element, value)
+    if base == "numeric":
+        scale = _scale(type_)
+        return f"trim_scale({value})" if scale is None else f"trim_scale(round({value}, {scale}))"
+    if base in _DOCUMENTS:
+        return f"{value}::jsonb"
+    if base in _TIMES - {"date"}:
+        return f"{value}::timestamp({_precision(type_)})"
+    return f"rtrim({value}::text, ' ')" if base == "bpchar" else value
+
+
+def _each(element: str, value: str) -> str:
+    """An array of what `element`, an expression over `e.v`, makes of each element of the array `value`."""
+    spelled = f"ARRAY(SELECT {element} FROM unnest({value}) WITH ORDINALITY AS e(v, n) ORDER BY e.n)"
+    return f"CASE WHEN {value} IS NULL THEN NULL ELSE {spelled} END"
+
+
 def comparable(column: StoredColumn, other: StoredColumn, value: str) -> str:
     """The SQL expression by which `value`, of the type of `column`, is compared with its counterpart in `other`."""
     return _comparable(column.type, other.type, value)
@@ -43,10 +97,7 @@ def _comparable(own: str, other: str, value: str) -> str:
     pair = {one, two}
     if all(name.endswith("[]") for name in pair):
         element = _comparable(own.removesuffix("[]"), other.removesuffix("[]"), "e.v")
-        if element == "e.v":
-            return value
-        spelled = f"ARRAY(SELECT {element} FROM unnest({value}) WITH ORDINALITY AS e(v, n) ORDER BY e.n)"
-        return f"CASE WHEN {value} IS NULL THEN NULL ELSE {spelled} END"
+        return value if element == "e.v" else _each(element, value)
     if pair <= {"numeric", *_WHOLE} and "numeric" in pair:
         return _number(own, other, value)
     if pair == {"money"}:
@@ -55,8 +106,8 @@ def _comparable(own: str, other: str, value: str) -> str:
         return _same_base(one, own, other, value)
     if pair <= _TIMES:
         return f"{value}::date" if "date" in pair else _time(own, other, value)
-    if pair <= _FLOATS:
-        return f"{value}::real"
+    if pair <= _FLOATS | _WHOLE | {"numeric"} and pair & _FLOATS:
+        return f"{value}::real" if "real" in pair else f"{value}::double precision"
     if pair <= _DOCUMENTS:
         return f"{value}::jsonb"
     if "bpchar" in pair:

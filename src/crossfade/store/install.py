@@ -126,7 +126,9 @@ async def _survey(store: Store, *, core_only: bool) -> tuple[list[StoredTable], 
         tables: list[StoredTable] = []
         problems: list[str] = []
         if not core_only:
-            found, problems = await inspect_tables(connection, store.schema, store.database_schema)
+            found, problems = await inspect_tables(
+                connection, store.schema, store.database_schema, store.mappings
+            )
             tables = list(found)
         problems += await refusals(connection, store.home, store.side, tables)
     finally:

@@ -2,14 +2,15 @@
 
 `backfill` has a row for each table that is copied, `chunk` one for each piece of it. A chunk is locked by whoever works
 on it, so that one whose worker died is free again at once. `verification` has a row for each run of verify over a
-table, and `difference` the keys that it found; `deferred` has what was taken off a table to be put back.
+table, and `difference` the keys that it found; `deferred` has what was taken off a table to be put back. `probe`, in
+both stores, has a row for each process that measures how long a small write takes.
 """
 
 from __future__ import annotations
 
 from crossfade.store.tables import quoted
 
-PROGRESS_TABLES = ("backfill", "chunk", "deferred", "verification", "difference")
+PROGRESS_TABLES = ("backfill", "chunk", "deferred", "verification", "difference", "probe")
 
 
 def progress(home: str) -> list[str]:
@@ -41,12 +42,14 @@ def progress(home: str) -> list[str]:
     rows_read bigint NOT NULL DEFAULT 0,
     rows_written bigint NOT NULL DEFAULT 0,
     left_over bigint NOT NULL DEFAULT 0,
+    waiting bigint NOT NULL DEFAULT 0,
     seconds double precision NOT NULL DEFAULT 0,
     worker text NOT NULL DEFAULT '',
     claimed timestamptz,
     finished timestamptz,
     problem text,
     PRIMARY KEY (model, id))""",
+        f"CREATE INDEX IF NOT EXISTS chunk_open ON {at}.chunk (model, id) WHERE state <> 'done'",
         f"""CREATE TABLE IF NOT EXISTS {at}.deferred (
     model text NOT NULL,
     kind text NOT NULL CHECK (kind IN ('index', 'foreign key')),
@@ -55,11 +58,13 @@ def progress(home: str) -> list[str]:
     dropped timestamptz NOT NULL DEFAULT clock_timestamp(),
     restored timestamptz,
     PRIMARY KEY (model, name))""",
+        # scope: what the mode leaves open, so that only a run that asks for the same goes on with it.
         f"""CREATE TABLE IF NOT EXISTS {at}.verification (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     model text NOT NULL,
     owner text NOT NULL,
     mode text NOT NULL CHECK (mode IN ('whole', 'deep', 'sample', 'since')),
+    scope text NOT NULL DEFAULT '',
     state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'clean', 'differing', 'unsettled')),
     after text[],
     rows bigint NOT NULL DEFAULT 0,
@@ -72,12 +77,16 @@ def progress(home: str) -> list[str]:
     finished timestamptz,
     by text NOT NULL DEFAULT '')""",
         f"CREATE INDEX IF NOT EXISTS verification_model ON {at}.verification (model, id)",
+        # suspect: the stores said different things of this key, and it has not been looked at again yet.
         f"""CREATE TABLE IF NOT EXISTS {at}.difference (
     verification bigint NOT NULL,
     model text NOT NULL,
     key text[] NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('missing', 'extra', 'different')),
+    kind text NOT NULL CHECK (kind IN ('suspect', 'missing', 'extra', 'different')),
     columns text[] NOT NULL DEFAULT '{{}}',
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (verification, model, key))""",
+        f"""CREATE TABLE IF NOT EXISTS {at}.probe (
+    id uuid PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp())""",
     ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from crossfade.store.tables import Connection, StoredTable
+from crossfade.store.tables import Connection, StoredTable, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class Numbering:
     last: int
     is_called: bool
     step: int
+    column: str = ""
 
     def is_behind(self, other: Numbering) -> bool:
         """Whether this one would give out a number that `other` may have given out."""
@@ -39,7 +40,7 @@ FROM pg_attribute a WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.a
 async def read_numberings(
     connection: Connection, tables: Sequence[StoredTable]
 ) -> dict[tuple[str, str], Numbering]:
-    """Return the sequence of every column that has one, by model and column."""
+    """Return the sequence of every column that has one, by model and the column's legacy name."""
     found: dict[tuple[str, str], Numbering] = {}
     for table in tables:
         for row in await connection.fetch(_SEQUENCES, table.quoted):
@@ -53,8 +54,8 @@ async def read_numberings(
                 name,
             )
             assert state is not None
-            found[table.model, row["column"]] = Numbering(
-                name, state["last_value"], state["is_called"], state["step"]
+            found[table.model, table.legacy_name(row["column"])] = Numbering(
+                name, state["last_value"], state["is_called"], state["step"], row["column"]
             )
     return found
 
@@ -74,11 +75,11 @@ async def raise_numberings(
 async def raise_above_rows(connection: Connection, tables: Sequence[StoredTable]) -> None:
     """Raise every sequence to the numbers that the rows of its table have, where nobody can say how far it was."""
     by_model = {table.model: table for table in tables}
-    for (model, column), numbering in (await read_numberings(connection, tables)).items():
+    for (model, _), numbering in (await read_numberings(connection, tables)).items():
         furthest = "max" if numbering.step > 0 else "min"
         last = await connection.fetchval(
-            f'SELECT {furthest}("{column}") FROM {by_model[model].quoted}'  # noqa: S608
+            f"SELECT {furthest}({quoted(numbering.column)}) FROM {by_model[model].quoted}"  # noqa: S608
         )
-        reached = Numbering(numbering.sequence, last, is_called=True, step=numbering.step) if last else None
+        reached = replace(numbering, last=last, is_called=True) if last else None
         if reached is not None and numbering.is_behind(reached):
             await connection.execute("SELECT setval($1::regclass, $2, true)", numbering.sequence, last)

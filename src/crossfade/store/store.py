@@ -16,6 +16,7 @@ import asyncpg
 
 from crossfade.dsn import Dsn
 from crossfade.errors import InstallError, StoreUnavailableError
+from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.schema import Schema
 from crossfade.stages import Side
 from crossfade.store.objects import BULK, BULK_SETTING, FOLLOWER, ROLE_SETTING, VERSION
@@ -48,15 +49,24 @@ class Store:
         schema: the models.
         home: the schema of crossfade's own objects; two stores in one database need two.
         pool_size: how many connections it may use.
+        mappings: where the target's tables differ from the legacy store's; both stores are given the same.
     """
 
     def __init__(
-        self, side: Side, dsn: Dsn, schema: Schema, *, home: str = "crossfade", pool_size: int = 6
+        self,
+        side: Side,
+        dsn: Dsn,
+        schema: Schema,
+        *,
+        home: str = "crossfade",
+        pool_size: int = 6,
+        mappings: Mappings = NO_MAPPINGS,
     ) -> None:
         self.side = side
         self.dsn = dsn
         self.schema = schema
         self.home = home
+        self.mappings = mappings if side is Side.SQLALCHEMY else NO_MAPPINGS
         self._pool_size = pool_size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._tables: StoredTables | None = None
@@ -80,7 +90,7 @@ class Store:
 
     @property
     def database_schema(self) -> str:
-        """The PostgreSQL schema that holds the tables."""
+        """The PostgreSQL schema that holds the tables, unless a mapping says otherwise."""
         return self.dsn.schema or "public"
 
     def own(self, name: str) -> str:
@@ -113,7 +123,7 @@ class Store:
                 with self._answering():
                     async with pool.acquire() as connection:
                         self._tables = await read_tables(
-                            connection, self.schema, self.database_schema, self.where
+                            connection, self.schema, self.database_schema, self.where, self.mappings
                         )
             except BaseException:
                 pool.terminate()
@@ -129,7 +139,9 @@ class Store:
         """
         with self._answering():
             async with self.transaction() as connection:
-                self._tables = await read_tables(connection, self.schema, self.database_schema, self.where)
+                self._tables = await read_tables(
+                    connection, self.schema, self.database_schema, self.where, self.mappings
+                )
 
     async def close(self) -> None:
         """Close every connection at once."""

@@ -8,12 +8,13 @@ its table's name and belongs to the model that its first column refers to.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import asyncpg
 
 from crossfade.errors import InstallError
+from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.schema import Schema
 
 Connection: TypeAlias = (
@@ -30,6 +31,7 @@ class StoredColumn:
     kind: str
     is_nullable: bool
     is_generated: bool = False
+    has_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class StoredTable:
 
     `owner` is the model whose stage decides about this table: the model itself, except for an implicit many-to-many
     table. `partitions` are the schema and name of every partition, which take writes of their own. `uniques` are the
-    columns of every unique index beside the key.
+    columns of every unique index beside the key. `legacy_names` are those of the columns that a mapping has renamed.
     """
 
     model: str
@@ -61,6 +63,11 @@ class StoredTable:
     uniques: tuple[tuple[str, ...], ...] = ()
     references: tuple[StoredReference, ...] = ()
     partitions: tuple[tuple[str, str], ...] = ()
+    legacy_names: Mapping[str, str] = field(default_factory=dict)
+
+    def legacy_name(self, column: str) -> str:
+        """What a column is called in the legacy store."""
+        return self.legacy_names.get(column, column)
 
     @property
     def quoted(self) -> str:
@@ -106,7 +113,8 @@ _NO_TABLES = {
 }
 _COLUMNS = """
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, t.typcategory::text AS kind,
-       NOT a.attnotnull AS is_nullable, a.attgenerated <> '' AS is_generated
+       NOT a.attnotnull AS is_nullable, a.attgenerated <> '' AS is_generated,
+       a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL AS has_default
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
@@ -139,7 +147,7 @@ WHERE p.level > 0 ORDER BY 1, 2
 
 
 async def read_tables(
-    connection: Connection, schema: Schema, database_schema: str, where: str
+    connection: Connection, schema: Schema, database_schema: str, where: str, mappings: Mappings = NO_MAPPINGS
 ) -> StoredTables:
     """Read the tables of every model of `schema` from the catalog.
 
@@ -148,26 +156,27 @@ async def read_tables(
         schema: the models.
         database_schema: the PostgreSQL schema that holds their tables.
         where: what to call the store in an error.
+        mappings: which tables have another name or schema here.
 
     Raises:
         InstallError: a table is missing, is no ordinary or partitioned table, or has neither a primary key nor a
             unique index over columns that are never null; every such table is listed.
     """
-    tables, problems = await inspect_tables(connection, schema, database_schema)
+    tables, problems = await inspect_tables(connection, schema, database_schema, mappings)
     if problems:
         raise InstallError(where, "; ".join(problems))
     return tables
 
 
 async def inspect_tables(
-    connection: Connection, schema: Schema, database_schema: str
+    connection: Connection, schema: Schema, database_schema: str, mappings: Mappings = NO_MAPPINGS
 ) -> tuple[StoredTables, list[str]]:
     """Read the tables that can be worked with, and say of every other one why it cannot."""
-    wanted = _wanted(schema)
+    wanted = table_names(schema, database_schema, mappings)
     oids: dict[str, int] = {}
     problems: list[str] = []
-    for model, (_, table) in wanted.items():
-        name = f"{quoted(database_schema)}.{quoted(table)}"
+    for model, (_, place, table) in wanted.items():
+        name = f"{quoted(place)}.{quoted(table)}"
         row = await connection.fetchrow(_RELATION, name)
         if row is None:
             problems.append(f"{model} has no table {name}")
@@ -180,19 +189,17 @@ async def inspect_tables(
     models_by_oid = {oid: model for model, oid in oids.items()}
     found: dict[str, StoredTable] = {}
     for model, oid in oids.items():
-        owner, table = wanted[model]
+        owner, place, table = wanted[model]
         indexes = await connection.fetch(_INDEXES, oid)
         key = _key(indexes)
         if not key:
-            problems.append(
-                f"{quoted(database_schema)}.{quoted(table)} of {model} has no primary key; give it one"
-            )
+            problems.append(f"{quoted(place)}.{quoted(table)} of {model} has no primary key; give it one")
             continue
         columns = [StoredColumn(**dict(row)) for row in await connection.fetch(_COLUMNS, oid)]
         found[model] = StoredTable(
             model=model,
             owner=owner,
-            schema=database_schema,
+            schema=place,
             name=table,
             columns={column.name: column for column in columns},
             key=key,
@@ -211,12 +218,13 @@ async def inspect_tables(
             partitions=tuple(
                 (row["schema"], row["name"]) for row in await connection.fetch(_PARTITIONS, oid)
             ),
+            legacy_names=mappings.of(model).legacy_names,
         )
     return StoredTables(found), problems
 
 
-def _wanted(schema: Schema) -> dict[str, tuple[str, str]]:
-    """Owner and table by model, parents first; many-to-many tables come last."""
+def table_names(schema: Schema, database_schema: str, mappings: Mappings) -> dict[str, tuple[str, str, str]]:
+    """Owner, PostgreSQL schema and table by model, parents first; many-to-many tables come last."""
     ordered = schema.in_foreign_key_order()
     wanted = {spec.name: (spec.name, spec.table) for spec in ordered}
     for spec in sorted(schema, key=lambda spec: spec.name):
@@ -224,7 +232,10 @@ def _wanted(schema: Schema) -> dict[str, tuple[str, str]]:
             if relation.is_list and schema.opposite(spec.name, relation).is_list:
                 table = f"_{relation.relation}"
                 wanted.setdefault(table, (spec.name, table))
-    return wanted
+    return {
+        model: (owner, mappings.of(model).schema or database_schema, mappings.of(model).table or table)
+        for model, (owner, table) in wanted.items()
+    }
 
 
 def _key(indexes: Sequence[Any]) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ from typing import Final
 
 from rich.console import Console
 
+from crossfade.backfill.backfill import Backfill
+from crossfade.covering import settling
 from crossfade.engine.launcher import EngineKind
 from crossfade.errors import ConfigurationError
 from crossfade.events import Observers, Role
@@ -26,6 +28,7 @@ from crossfade.settings import Settings
 from crossfade.stages import Side
 from crossfade.store.install import install, uninstall
 from crossfade.store.record import Record
+from crossfade.verify.verify import Verify
 from marketplace.demo.application import Application
 from marketplace.demo.board import Board
 from marketplace.demo.chronicle import read_chronicle
@@ -37,7 +40,6 @@ from marketplace.demo.tally import Tally
 from marketplace.demo.traffic import Traffic
 from marketplace.demo.verdict import Verdicts, write_json
 from marketplace.demo.walk import Walk
-from marketplace.seed import copy_store
 from marketplace.subjects import SUBJECTS
 
 _DRAIN_SECONDS = 60.0
@@ -135,13 +137,34 @@ class _Demo:
             for store in application.stores().values():
                 async with store:
                     await install(store, by=_BY)
-        with step("copying the legacy store to the target store, under traffic") as detail:
-            await traffic.workers.start()
-            counts = await copy_store(application.legacy, application.target, application.schema)
-            detail(f"{sum(counts.values()):,} rows")
+        await traffic.workers.start()
+        await self._bring_over(application)
         with step("releasing crossfade to both processes, under traffic"):
             await traffic.workers.ready()  # it is the first, and so it leads
             return await traffic.release()
+
+    async def _bring_over(self, application: Application) -> None:
+        """Copy and verify what was there before capture: the gates let no model be read from the target before that."""
+        step, by, logs = self._board.step, _BY, StructlogObserver()
+        async with AsyncExitStack() as stack:
+            stack.callback(logs.close)
+            stores = application.stores()
+            for store in stores.values():
+                await stack.enter_async_context(store)
+            reconciler = await stack.enter_async_context(settling(stores, logs))
+            with step("backfilling the target store from the legacy store, under traffic") as detail:
+                tables = await Backfill(stores, reconciler, logs, by=by).run()
+                rows, chunks = (
+                    sum(table.rows_written for table in tables),
+                    sum(table.chunks for table in tables),
+                )
+                detail(f"{rows:,} rows in {chunks:,} chunks")
+            with step("verifying every row in both stores, under traffic") as detail:
+                reports = await Verify(stores, reconciler, logs, by=by).run()
+                unclean = [
+                    f"{report.model} is {report.state}" for report in reports if report.state != "clean"
+                ]
+                detail(", ".join(unclean) or f"{sum(report.rows for report in reports):,} rows, none differs")
 
     def _watch(self, metrics: PrometheusObserver, migration: Migration) -> None:
         """Show where the record places the models, whichever process has moved them."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from twins import P, S, Twins, identifier, schema_of
 
+from crossfade.mapping import Converted, Dropped, Mapping, Mappings
 from crossfade.reconcile.pair import Pair
 from crossfade.reconcile.settlement import working
 from crossfade.stages import Side
@@ -109,6 +110,18 @@ CREATE TABLE "Mixed" (short varchar(4), small double precision, moments timestam
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     more integer DEFAULT 7)
 """
+MEANT = Mappings(
+    (
+        Mapping(
+            "Mixed",
+            columns=(
+                Dropped("only_here", one_way=True),
+                Converted("amount", "amount", "{}", "{}"),
+                Converted("amounts", "amounts", "{}", "{}"),
+            ),
+        ),
+    )
+)
 VALUES = """
 INSERT INTO "Mixed" (id, moment, amount, document, code, amounts, moments, small, short)
 {override} VALUES
@@ -121,7 +134,7 @@ INSERT INTO "Mixed" (id, moment, amount, document, code, amounts, moments, small
 @pytest.mark.parametrize("authority", list(Side))
 async def test_columns_of_different_types_agree(make: Any, authority: Side) -> None:
     """A value that both types can hold is the same value in both, and is not copied again."""
-    mixed = await make(MIXED, LEGACY, TARGET)
+    mixed = await make(MIXED, LEGACY, TARGET, MEANT)
     await mixed.give(authority, "Mixed")
     await mixed.write(authority, VALUES.format(override="" if authority is P else "OVERRIDING SYSTEM VALUE"))
     assert await mixed.reconciler().drain(["Mixed"], 10)
@@ -135,7 +148,7 @@ async def test_columns_of_different_types_agree(make: Any, authority: Side) -> N
 
 async def test_a_value_that_does_not_fit_is_not_cut(make: Any) -> None:
     """It stays behind with the reason; what fits is carried over."""
-    mixed = await make(MIXED, LEGACY, TARGET)
+    mixed = await make(MIXED, LEGACY, TARGET, MEANT)
     await mixed.write(P, """INSERT INTO "Mixed" (id, short) VALUES (1, 'fits'), (2, 'too long'), (3, 'ok')""")
     reconciler = mixed.reconciler()
 
@@ -172,7 +185,8 @@ async def test_rows_are_found_by_their_index(shop: Twins) -> None:
     for side, store in shop.stores.items():
         async with working(store, 1.0) as connection:
             for image in pair.images[side].values():
-                for statement in (image.digests_sql, image.locked_sql, image.rows_sql, image.delete_sql):
+                reading = (*image.digests_sql.values(), image.locked_sql, image.rows_sql)
+                for statement in (*reading, image.delete_sql):
                     columns = [["1"]] * len(image.key)
                     plan = "\n".join(
                         row[0] for row in await connection.fetch(f"EXPLAIN {statement}", *columns)

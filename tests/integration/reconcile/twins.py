@@ -11,6 +11,7 @@ from typing import Any, Self
 import asyncpg
 
 from crossfade.dsn import Dsn
+from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.reconcile import Reconciler, ReconcileSettings
 from crossfade.schema import Schema
 from crossfade.stages import Side, last_stage_of
@@ -111,9 +112,11 @@ class Twins:
 
 
 @asynccontextmanager
-async def twins(schema: Schema, dsns: Mapping[Side, Dsn], *, installed: bool = False) -> AsyncIterator[Twins]:
+async def twins(
+    schema: Schema, dsns: Mapping[Side, Dsn], *, installed: bool = False, mappings: Mappings = NO_MAPPINGS
+) -> AsyncIterator[Twins]:
     """Open both stores; crossfade's objects are put there unless they are `installed`."""
-    stores = {side: Store(side, dsn, schema) for side, dsn in dsns.items()}
+    stores = {side: Store(side, dsn, schema, mappings=mappings) for side, dsn in dsns.items()}
     plain = {side: await asyncpg.connect(**dsn.asyncpg_kwargs()) for side, dsn in dsns.items()}
     try:
         for store in stores.values():
