@@ -1,14 +1,16 @@
 """What must hold before a model may advance, and what to do about it where it does not.
 
 A gate is asked before each step forward. It answers with a figure, so that a refusal says how far a model is from what
-is asked. Two gates come from the target store's own books:
+is asked. Three gates come from the target store's own books:
 
+* `indexed`: no index and no foreign key is off the model's tables that a backfill has taken off to copy faster. Nothing
+  may be written to both stores before they are back.
 * `backfilled`: every row that was there when capture began has been copied, and everything since then is captured.
 * `verified`: after that, every row of both stores has been compared once and none differs. From then on each touched
   key is verified by the reconciler, so this stays true.
 
-Both are about one installation: capture that was removed and installed again leaves a gap that nobody saw. And both are
-about what the target store held then: a model that was forced back has to be verified anew.
+The last two are about one installation: capture that was removed and installed again leaves a gap that nobody saw. And
+they are about what the target store held then: a model that was forced back has to be verified anew.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from crossfade.store import Store
 class GateName(StrEnum):
     """The gates there are."""
 
+    INDEXED = "indexed"
     BACKFILLED = "backfilled"
     VERIFIED = "verified"
 
@@ -77,7 +80,8 @@ class NoGates:
 
 _BOOKS = """
 SELECT w.model, b.state = 'done' AS is_copied, b.since AS copied_since, b.finished AS copied_at, b.model IS NOT NULL AS
-       is_begun, v.state AS verdict, v.since AS verified_since, v.started AS verified_at, v.differing, v.in_flight
+       is_begun, (SELECT count(*) FROM {deferred} d WHERE d.model = w.model AND d.restored IS NULL) AS is_off,
+       v.state AS verdict, v.since AS verified_since, v.started AS verified_at, v.differing, v.in_flight
 FROM unnest($1::text[]) AS w(model)
 LEFT JOIN {backfill} b ON b.model = w.model
 LEFT JOIN LATERAL (SELECT * FROM {verification} v WHERE v.model = w.model AND v.mode IN ('whole', 'deep')
@@ -91,20 +95,21 @@ WHERE raised >= $1 GROUP BY model
 
 
 class Coverage:
-    """The gates `backfilled` and `verified`, as both stores' books have them. The stores need not be open."""
+    """The gates `indexed`, `backfilled` and `verified`, as both stores' books have them; these need not be open."""
 
     def __init__(self, stores: Mapping[Side, Store]) -> None:
         self._stores = stores
 
     async def unmet(self, models: Sequence[str], current: Stage, wanted: Stage) -> list[Gate]:
-        """Return what does not hold for a step after which the target store answers reads; see `Gates.unmet`."""
-        if not is_forward(current, wanted) or not reads_target(wanted):
+        """Return what does not hold: see `Gates.unmet`. Copies matter as soon as the target store answers reads."""
+        if not is_forward(current, wanted):
             return []
+        asked = set(GateName) if reads_target(wanted) else {GateName.INDEXED}
         found = await self.read(models)
-        return [gate for model in models for gate in found[model] if not gate.holds]
+        return [gate for model in models for gate in found[model] if gate.name in asked and not gate.holds]
 
     async def read(self, models: Sequence[str]) -> dict[str, list[Gate]]:
-        """Return both gates of each model.
+        """Return every gate of each model.
 
         Raises:
             StoreUnavailableError: a store does not answer.
@@ -128,7 +133,9 @@ class Coverage:
                     row["model"]: row
                     for row in await connection.fetch(
                         _BOOKS.format(
-                            backfill=target.own("backfill"), verification=target.own("verification")
+                            deferred=target.own("deferred"),
+                            backfill=target.own("backfill"),
+                            verification=target.own("verification"),
                         ),
                         [name for names in tables.values() for name in names],
                     )
@@ -137,11 +144,20 @@ class Coverage:
             raise StoreUnavailableError(target.where, str(error) or type(error).__name__) from error
         return {
             model: [
+                _indexed(model, [books[name] for name in names]),
                 _backfilled(model, [books[name] for name in names], installed),
                 _verified(model, [books[name] for name in names], installed, forced.get(model)),
             ]
             for model, names in tables.items()
         }
+
+
+def _indexed(model: str, books: Sequence[asyncpg.Record]) -> Gate:
+    off = sum(book["is_off"] for book in books)
+    if off:
+        figure = f"{off} indexes or foreign keys are off its tables"
+        return Gate(model, GateName.INDEXED, figure, f"run `crossfade backfill {model} --restore-indexes`")
+    return Gate(model, GateName.INDEXED, "every index is there", "")
 
 
 def _backfilled(model: str, books: Sequence[asyncpg.Record], installed: datetime | None) -> Gate:

@@ -154,6 +154,19 @@ class Mappings:
                 return mapping
         return Mapping(model)
 
+    @property
+    def one_way_columns(self) -> dict[str, frozenset[str]]:
+        """The legacy columns of each model whose values the two sides need not agree on."""
+        return {
+            mapping.model: frozenset(
+                column.legacy
+                for column in mapping.columns
+                if isinstance(column, Converted | Dropped) and column.one_way
+            )
+            for mapping in self.mappings
+            if mapping.is_one_way
+        }
+
     def __iter__(self) -> Iterator[Mapping]:
         return iter(self.mappings)
 

@@ -23,6 +23,7 @@ from crossfade.errors import StoreUnavailableError
 from crossfade.events import CaptureLagged, NullObserver, Observer, Observers
 from crossfade.flags import Flag, FlagProvider
 from crossfade.gates import Coverage, Gates, NoGates
+from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.moving import CrashPoint, Mover, MoveSettings
 from crossfade.operation import Pinner
 from crossfade.paths import Path
@@ -124,6 +125,7 @@ class Migration:
                 observer=self._observer,
                 settings=self._settings,
                 pinner=self._pinner,
+                mappings=self._mappings(),
             )
             self.view.on_change(self._place)
             for record in self.view.records.values():
@@ -171,6 +173,10 @@ class Migration:
                 refusals.append(refusal)
         if len(refusals) == len(self._stores):
             raise refusals[0]
+
+    def _mappings(self) -> Mappings:
+        target = self._stores.get(Side.SQLALCHEMY)
+        return NO_MAPPINGS if target is None else target.mappings
 
     def _authority(self, model: str) -> Side | None:
         """Which side wins over a captured key of `model` now; None while its keys are to be left alone."""

@@ -31,6 +31,7 @@ from crossfade.events import AuthorityMissed, NullObserver, Observer, Role, Stal
 from crossfade.follow import FollowQueue
 from crossfade.follower import AcceptedWrite, Follower
 from crossfade.keys import Key, keys_written
+from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.neighbours import Neighbours
 from crossfade.operation import (
     MANY_WRITES,
@@ -101,6 +102,7 @@ class Repository:
         settings: bounds.
         pinner: what fills in ids and times.
         chance: a random number from 0 to 1, for sampling.
+        mappings: where the sides' tables differ: what crosses one way is not compared.
     """
 
     def __init__(
@@ -116,8 +118,10 @@ class Repository:
         settings: RepositorySettings | None = None,
         pinner: Pinner | None = None,
         chance: Callable[[], float] = random.random,
+        mappings: Mappings = NO_MAPPINGS,
     ) -> None:
         self.schema = schema
+        compared = schema.without(mappings.one_way_columns)
         self._settings = settings or RepositorySettings()
         self._paths = paths
         self._followers = {**paths, **(followers or {})}
@@ -140,11 +144,11 @@ class Repository:
             self._observer, workers=self._settings.follow_workers, limit=self._settings.follow_limit
         )
         self.shadow = ShadowReader(
-            Sides(schema, paths, self.breakers, self._observer), self._settler, self._settings.shadow
+            Sides(compared, paths, self.breakers, self._observer), self._settler, self._settings.shadow
         )
         followed = paths if self._settings.topology is Topology.SHARED else self._followers
         self._follower = Follower(
-            Sides(schema, followed, self.breakers, self._observer), self.queue, self._settings.follow_deadline
+            Sides(compared, followed, self.breakers, self._observer), self.queue, self._settings.follow_deadline
         )
         separate = [path for side, path in self._followers.items() if path is not paths.get(side)]
         self._connections = Connections(

@@ -6,8 +6,8 @@ This module turns the DMMF (a JSON document) into frozen records and answers que
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -148,6 +148,21 @@ class Schema:
             return self.models[name]
         except KeyError:
             raise UnknownModelError(name, list(self.models)) from None
+
+    def without(self, columns: Mapping[str, Collection[str]]) -> Schema:
+        """The same schema without the fields behind some columns of some models."""
+        models = {
+            spec.name: replace(
+                spec,
+                fields=MappingProxyType(
+                    {name: f for name, f in spec.fields.items() if f.column not in columns.get(spec.name, ())}
+                ),
+            )
+            if columns.get(spec.name)
+            else spec
+            for spec in self
+        }
+        return Schema(MappingProxyType(models), self.enums)
 
     def opposite(self, model: str, relation: RelationSpec) -> RelationSpec:
         """Return the relation field at the other end of `relation`, which belongs to `model`."""

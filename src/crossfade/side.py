@@ -33,7 +33,7 @@ async def ask(path: Path, operation: Operation, role: Role, observer: Observer) 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Both sides and the breaker in front of each, for work that no caller waits for."""
+    """Both sides and the breaker in front of each, for work that no caller waits for. `schema` is what is compared."""
 
     schema: Schema
     paths: Mapping[Side, Path]

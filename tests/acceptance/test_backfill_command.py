@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,20 +10,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
 
 import asyncpg
 import pytest
 
 from crossfade.dsn import Dsn
+from crossfade.embedded import EmbeddedPostgres
 from crossfade.metrics import scrape
+from crossfade.stages import Side
+from crossfade.store import Store
+from crossfade.store.install import install
 from databases import FreshDatabase
 from marketplace.seed import seed_legacy
 from marketplace.setup import SCHEMA_FILE, apply_legacy_schema, upgrade_target
+from sides import marketplace_schema
 
 ROWS = 2_000
 SLOWLY = ("--max-rate", "500", "--chunk-seconds", "0.1", "--max-latency", "0")
@@ -86,13 +91,32 @@ class Shop:
             assert await self.legacy.fetch(query) == await self.target.fetch(query), name
 
 
+@pytest.fixture(scope="module")
+def templates(postgres: EmbeddedPostgres) -> Iterator[tuple[str, str]]:
+    """A marketplace with rows in the legacy store, and an empty target store, both with crossfade's objects."""
+    names = "backfill_legacy", "backfill_target"
+
+    async def make() -> None:
+        legacy, target = [Dsn.parse(await postgres.create_database(name)) for name in names]
+        await apply_legacy_schema(legacy)
+        await upgrade_target(target)
+        await seed_legacy(legacy, ROWS)
+        schema = marketplace_schema()
+        for side, dsn in ((Side.PRISMA, legacy), (Side.SQLALCHEMY, target)):
+            store = Store(side, dsn, schema)
+            await install(store, by="a test")
+            await store.close()
+
+    asyncio.run(make())
+    yield names
+    for name in names:
+        asyncio.run(postgres.drop_database(name))
+
+
 @pytest.fixture
-async def shop(fresh_database: FreshDatabase) -> AsyncIterator[Shop]:
-    """A marketplace with rows in the legacy store, and an empty target store."""
-    legacy, target = await fresh_database(), await fresh_database()
-    await apply_legacy_schema(legacy)
-    await upgrade_target(target)
-    await seed_legacy(legacy, ROWS)
+async def shop(templates: tuple[str, str], fresh_database: FreshDatabase) -> AsyncIterator[Shop]:
+    """A copy of it for one test, and the environment in which the command finds it."""
+    legacy, target = [await fresh_database(name) for name in templates]
     environment = {
         **os.environ,
         "CROSSFADE_SCHEMA": str(SCHEMA_FILE),
@@ -100,9 +124,7 @@ async def shop(fresh_database: FreshDatabase) -> AsyncIterator[Shop]:
         "CROSSFADE_TARGET_DSN": _url(target),
     }
     connections = [await asyncpg.connect(**dsn.asyncpg_kwargs()) for dsn in (legacy, target)]
-    shop = Shop(*connections, environment, str(legacy.password))
-    assert 0 == shop.run("install")[0]
-    yield shop
+    yield Shop(*connections, environment, str(legacy.password))
     for connection in connections:
         connection.terminate()
 
@@ -160,7 +182,7 @@ async def test_plan_copy_and_look(shop: Shop, tmp_path: Path) -> None:
 
 
 async def test_killed_and_started_again(shop: Shop, ended: Callable[..., bool]) -> None:
-    """kill -9 in the middle: what was copied stays copied, and the same command goes on from there."""
+    """After kill -9 in the middle, what was copied stays copied, and the same command goes on from there."""
     process = shop.start("--defer-indexes", "--workers", "2", *SLOWLY)
     try:
         await shop.until_copied(600, process)
@@ -206,14 +228,14 @@ async def test_stopped(shop: Shop, number: int, code: int) -> None:
 async def test_paused_and_resumed(shop: Shop) -> None:
     """Another process has it wait after its chunks and go on later."""
     assert "no table is being copied" in shop.run("backfill", "--pause")[1]
-    process = shop.start(*SLOWLY, "--metrics-port", "0")
+    process = shop.start(*SLOWLY, "--max-rate", "150", "--metrics-port", "0")
     try:
         assert process.stderr is not None
         address = process.stderr.readline().split()[-1]
         await shop.until_copied(1, process)
         code, out, _ = shop.run("backfill", "--pause")
         assert 0 == code
-        assert "paused: User" in out
+        assert out.startswith("paused: ")
         until = time.monotonic() + 30
         while not _throttled(address):
             assert time.monotonic() < until
@@ -223,7 +245,7 @@ async def test_paused_and_resumed(shop: Shop) -> None:
         assert copied == await shop.copied()
         assert process.poll() is None
 
-        assert "going on: User" in shop.run("backfill", "--resume")[1]
+        assert shop.run("backfill", "--resume")[1].startswith("going on: ")
 
         await shop.until_copied(copied + 1, process)
     finally:
@@ -231,8 +253,6 @@ async def test_paused_and_resumed(shop: Shop) -> None:
 
 
 def _throttled(address: str) -> float:
-    with urlopen(address, timeout=5):
-        pass
     return sum(
         value
         for name, labels, value in scrape(address)
@@ -261,7 +281,7 @@ async def test_rows_that_are_refused(shop: Shop, tmp_path: Path) -> None:
     """What the target refuses is shown with its key, in no log; everything else is copied; then it can be put right."""
     await shop.target.execute("ALTER TABLE users ADD CONSTRAINT sober CHECK (name <> 'Bacchus')")
     key = await shop.legacy.fetchval(
-        'UPDATE "User" SET name = \'Bacchus\' WHERE id = (SELECT id FROM "User" ORDER BY id OFFSET 7 LIMIT 1)'
+        "UPDATE users SET name = 'Bacchus' WHERE id = (SELECT id FROM users ORDER BY id OFFSET 7 LIMIT 1)"
         " RETURNING id"
     )
     file = tmp_path / "outcome.json"
@@ -280,7 +300,7 @@ async def test_rows_that_are_refused(shop: Shop, tmp_path: Path) -> None:
     assert not document["ok"]
     assert 1 == next(table["refused"] for table in document["tables"] if table["table"] == "User")
 
-    await shop.legacy.execute("UPDATE \"User\" SET name = 'Ariadne' WHERE name = 'Bacchus'")
+    await shop.legacy.execute("UPDATE users SET name = 'Ariadne' WHERE name = 'Bacchus'")
     code, _, err = shop.run("backfill")
     assert 0 == code, err
     await shop.assert_level()
@@ -300,11 +320,3 @@ async def test_what_stands_in_the_way(shop: Shop) -> None:
     assert 2 == code
     assert "come off only at `off`" in err
     assert 0 == await shop.copied()
-    for arguments, message in (
-        (("--pause", "--status"), "--status and --pause do not go together"),
-        (("--status", "--defer-indexes"), "--status copies nothing"),
-        (("Nobody",), "unknown model 'Nobody'"),
-    ):
-        code, _, err = shop.run("backfill", *arguments)
-        assert 2 == code
-        assert message in err

@@ -33,9 +33,6 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from crossfade.backfill.backfill import Backfill
-from crossfade.backfill.settings import BackfillSettings
-
 from bench.bulk import (
     FILL_ENTRIES,
     FILL_NARROW,
@@ -49,6 +46,8 @@ from bench.bulk import (
     scene,
 )
 from bench.figures import Figure, median_ratio, report
+from crossfade.backfill.backfill import Backfill
+from crossfade.backfill.settings import BackfillSettings
 from crossfade.dsn import Dsn
 from crossfade.events import ChunkCopied, Event, NullObserver
 from crossfade.reconcile import Reconciler
@@ -154,30 +153,32 @@ async def measured(stage: Scene, run: Callable[[], Awaitable[object]]) -> tuple[
     return *meter.read(), result
 
 
-async def prepare(stage: Scene) -> None:
+async def prepare(stage: Scene, rows: int) -> None:
     for statement in WIDE_DDL.format(owner="plain_owner", entry="plain_entry").split(";"):
         if statement.strip():
             await stage.target.execute(statement)
     await stage.legacy.execute(FILL_OWNERS)
-    for start in range(1, ROWS + 1, STEP):
-        await stage.legacy.execute(FILL_ENTRIES, start, start + STEP - 1)
+    for start in range(1, rows + 1, STEP):
+        await stage.legacy.execute(FILL_ENTRIES, start, min(start + STEP - 1, rows))
+    # What a bench writes here would be captured, and is history for whoever comes to a store.
+    await stage.legacy.execute("TRUNCATE crossfade.change")
     await stage.legacy.execute("VACUUM ANALYZE entry")
     await ours(stage, "Owner")
     await psql(stage, "owner", "plain_owner")
 
 
-async def wide(rounds: int, file: Path | None) -> int:
+async def wide(rows: int, rounds: int, file: Path | None) -> int:
     """Ours and psql in turn."""
     results: dict[str, list[tuple[float, float]]] = {"ours": [], "psql": []}
     memory = 0.0
     async with scene(WIDE, WIDE_DDL) as stage:
-        await prepare(stage)
+        await prepare(stage, rows)
         for number in range(rounds + 1):
             for name in ("ours", "psql") if number % 2 else ("psql", "ours"):
                 if name == "ours":
                     cpu, clock, told = await measured(stage, lambda: ours(stage, "Entry"))
                     memory = max(memory, float(told["memory"]))  # type: ignore[index]
-                    assert ROWS == await stage.target.fetchval("SELECT count(*) FROM entry")
+                    assert rows == await stage.target.fetchval("SELECT count(*) FROM entry")
                 else:
                     cpu, clock, _ = await measured(stage, lambda: psql(stage, "entry", "plain_entry"))
                 if number:  # the first round warms up
@@ -185,11 +186,11 @@ async def wide(rounds: int, file: Path | None) -> int:
                 Console(stderr=True).print(f"round {number} {name}: {cpu:.1f} s of CPU, {clock:.1f} s")
         others = await tools(stage)
     table = Table(
-        "", "CPU s", "clock s", "rows/s", title=f"{ROWS:,} rows × 12 columns, medians of {rounds} rounds"
+        "", "CPU s", "clock s", "rows/s", title=f"{rows:,} rows × 12 columns, medians of {rounds} rounds"
     )
     for name, taken in (*results.items(), *((name, [result]) for name, result in others.items())):
         cpu, clock = (statistics.median(values) for values in zip(*taken, strict=True))
-        table.add_row(name, f"{cpu:.1f}", f"{clock:.1f}", f"{ROWS / clock:,.0f}")
+        table.add_row(name, f"{cpu:.1f}", f"{clock:.1f}", f"{rows / clock:,.0f}")
     Console().print(table)
     cpus, clocks = (
         median_ratio([one[part] for one in results["ours"]], [one[part] for one in results["psql"]])
@@ -226,6 +227,7 @@ async def tools(stage: Scene) -> dict[str, tuple[float, float]]:
             *[urls.get(part, part) for part in command],
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # pgcopydb ends its whole process group
         )
         _, errors = await process.communicate()
         if process.returncode == 0:
@@ -242,6 +244,7 @@ async def narrow(rows: int, file: Path | None) -> int:
     async with scene(NARROW, NARROW_DDL) as stage:
         for start in range(1, rows + 1, 10 * STEP):
             await stage.legacy.execute(FILL_NARROW, start, min(start + 10 * STEP - 1, rows))
+        await stage.legacy.execute("TRUNCATE crossfade.change")
         await stage.legacy.execute("VACUUM ANALYZE narrow")
         told = await ours(stage, "Narrow")
         assert rows == await stage.target.fetchval("SELECT count(*) FROM narrow")
@@ -269,6 +272,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds after one that warms up")
+    parser.add_argument("--rows", type=int, default=ROWS, help="how many rows the wide table has")
     parser.add_argument("--narrow", type=int, metavar="N", help="copy N narrow rows once instead")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -277,7 +281,7 @@ def main() -> int:
         return 0
     if options.narrow:
         return asyncio.run(narrow(options.narrow, options.json))
-    return asyncio.run(wide(options.rounds, options.json))
+    return asyncio.run(wide(options.rows, options.rounds, options.json))
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ async def test_every_kind_of_difference(fresh_database: FreshDatabase) -> None:
     await connection.execute(
         """
         DELETE FROM messages WHERE id = (SELECT max(id) FROM messages);
-        INSERT INTO "AnalyticsSnapshot" (scope, day, gross, totals, updated_at)
-             VALUES ('one too many', now(), 1, '{}', now()), ('another', now(), 1, '{}', now());
+        INSERT INTO "AnalyticsSnapshot" (id, scope, day, gross, totals, updated_at)
+             VALUES (9001, 'one too many', now(), 1, '{}', now()), (9002, 'another', now(), 1, '{}', now());
         UPDATE messages SET sent_at = sent_at + interval '1 ms' WHERE id = (SELECT min(id) FROM messages);
         UPDATE users SET tags = NULL, preferences = '{"page_size": true}', balance = balance + 0.01
                    WHERE id = (SELECT min(id) FROM users);

@@ -27,11 +27,11 @@ def figure(of: Report, name: str) -> tuple[float, str, bool]:
 
 
 def test_twenty_rounds_of_everything_have_the_goals_of_the_whole_run() -> None:
-    """A hundred thousand acknowledged writes, two hundred crashes, a hundred moves in the storm."""
+    """A hundred thousand acknowledged writes, four hundred crashes, a hundred moves in the storm."""
     whole = report(rounds=20, names=tuple(DRILLS))
 
-    assert (0, "≥ 100000", False) == figure(whole, "acknowledged writes")
-    assert (0, "≥ 200", False) == figure(whole, "crashes injected")
+    assert (0, "≥ 112500", False) == figure(whole, "acknowledged writes")
+    assert (0, "≥ 400", False) == figure(whole, "crashes injected")
 
 
 def test_a_single_drill_has_goals_of_its_size() -> None:

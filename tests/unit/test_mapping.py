@@ -6,7 +6,7 @@ import pytest
 
 from crossfade.errors import MappingError
 from crossfade.mapping import Added, Converted, Dropped, Mapping, Mappings, Renamed
-from crossfade.store.fitting import Fit, fit
+from crossfade.store.fitting import Fit, fit, keeps_text
 
 PRICE = Converted("cents", "price", "{}::numeric / 100", "({} * 100)::integer")
 
@@ -98,3 +98,28 @@ def test_each_pair_of_types_is_of_one_kind(own: str, other: str, expected: Fit) 
     """What is lost in silence needs saying; what is refused, or fits, does not."""
     assert expected is fit(own, other)
     assert fit(own, other).needs_saying is (expected in (Fit.CUTS, Fit.UNKNOWN))
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "expected"),
+    [
+        ("text", "uuid", True),
+        ("uuid", "text", True),
+        ("text", "bigint", True),
+        ("integer", "bigint", True),
+        ("integer", "character varying(9)", True),
+        ("text", '"Kind"', True),
+        ("integer", "numeric", True),
+        ("integer", "numeric(9,2)", False),
+        ("numeric(9,2)", "numeric(9,3)", False),
+        ("timestamp(3) without time zone", "timestamp without time zone", True),
+        ("timestamp without time zone", "timestamp with time zone", False),
+        ("date", "timestamp without time zone", False),
+        ("uuid", "bigint", False),
+        ("character(5)", "text", False),
+        ("boolean", "text", False),
+    ],
+)
+def test_a_key_keeps_its_text(own: str, other: str, expected: bool) -> None:
+    """Capture notes keys as texts: a type that spells the same value differently makes it another key."""
+    assert expected is keeps_text(own, other)

@@ -54,6 +54,7 @@ class Copier:
             f" SELECT {', '.join(self._landed.values())} FROM {_STAGING} s"
         )
         self._insert_sql = f"{self._plain_sql} ON CONFLICT DO NOTHING"
+        self._insert_by_key_sql = f"{self._plain_sql} ON CONFLICT ({listed(self._table.key)}) DO NOTHING"
         self._missing = (
             f"NOT EXISTS (SELECT FROM {self._table.quoted} t WHERE"
             f" {' AND '.join(f't.{quoted(name)} = {self._landed[name]}' for name in self._table.key)})"
@@ -111,7 +112,7 @@ class Copier:
                 with suppress(asyncpg.UniqueViolationError, asyncpg.ExclusionViolationError):
                     async with target.transaction():
                         return _count(await target.execute(self._plain_sql))
-            async with target.transaction():
+            async with target.transaction():  # what refers to nothing undoes the whole
                 return await self._insert_missing(target)
         except asyncpg.ForeignKeyViolationError as error:
             if any(reference.name == error.constraint_name for reference in self._table.references):
@@ -127,7 +128,11 @@ class Copier:
         )
 
     async def _insert_missing(self, target: Connection) -> int:
-        return _count(await target.execute(self._insert_sql))
+        try:
+            async with target.transaction():
+                return _count(await target.execute(self._insert_sql))
+        except asyncpg.ObjectNotInPrerequisiteStateError:  # a deferrable constraint leaves no row out
+            return _count(await target.execute(self._insert_by_key_sql))
 
     async def _leave_out_orphans(self, target: Connection, *, noted: bool) -> int:
         """Take the rows out of the staging table whose parents are missing; return how many the target lacks."""

@@ -43,7 +43,9 @@ class Fault(Enum):
 
 def fault_of(error: BaseException) -> Fault:
     """Tell what kind of error it is."""
-    if isinstance(error, LOST):
+    if isinstance(
+        error, (*LOST, asyncpg.InternalClientError)
+    ):  # the driver's, of a connection cut in mid-query
         return Fault.PASSING
     if not isinstance(error, asyncpg.PostgresError):
         return Fault.OTHER
@@ -74,10 +76,23 @@ class Session:
             StoreUnavailableError: the store does not answer.
         """
         connection = await self._connection(side)
-        async with connection.transaction(isolation="repeatable_read" if still else "read_committed"):
+        transaction = connection.transaction(isolation="repeatable_read" if still else "read_committed")
+        try:
+            await transaction.start()
             await self._stores[side].begin(connection, follower=follower)
             await connection.execute(_PLANNER)
             yield connection
+        except BaseException:
+            try:
+                await transaction.rollback()
+            except Exception:  # noqa: BLE001  # it is broken; what broke it says more
+                connection.terminate()
+            raise
+        try:
+            await transaction.commit()
+        except BaseException:
+            connection.terminate()
+            raise
 
     async def _connection(self, side: Side) -> asyncpg.Connection[asyncpg.Record]:
         found = self._connections.get(side)

@@ -20,6 +20,7 @@ import typer
 from crossfade import __version__
 from crossfade.cli import (
     backfill,
+    backup,
     drill,
     engine,
     finalize,
@@ -50,6 +51,7 @@ app = typer.Typer(
 app.command("install")(install.install)
 app.command("uninstall")(install.uninstall)
 app.command("preflight")(preflight.preflight)
+app.command("backup")(backup.backup)
 app.command("backfill")(backfill.backfill)
 app.command("verify")(verify.verify)
 app.command("status")(status.status)

@@ -306,6 +306,9 @@ def _note(tables: Sequence[TableProgress], throttle: Throttle, last: _LastChunk,
         said.append("paused: `crossfade backfill --resume` goes on")
     if throttle.why:
         said.append(throttle.why)
+    waiting = sum(table.waiting for table in tables)
+    if waiting:
+        said.append(f"{waiting:,} rows wait for those that they refer to")
     refused = sum(table.failed for table in tables)
     if refused:
         said.append(f"{refused:,} refused")

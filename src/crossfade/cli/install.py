@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossfade.cli.options import DEFAULT_FLAGS, FlagsOption, SchemaOption
+from crossfade.cli.options import DEFAULT_FLAGS, BackupsOption, FlagsOption, SchemaOption
 from crossfade.errors import ConfigurationError, InstallError
 from crossfade.stages import Side
 
@@ -32,6 +33,14 @@ def install(
         typer.Option(min=0.0, help="Seconds to try for the locks of live tables, which are held briefly."),
     ] = 30.0,
     by: Annotated[str | None, typer.Option(help="Who does it; your user name by default.")] = None,
+    backups: BackupsOption = None,
+    backup_age: Annotated[
+        float, typer.Option(min=0.0, help="Hours that a backup may be old to count as one.")
+    ] = 24.0,
+    without_backup: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Do without a backup; NAME answers for it and is recorded."),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Change nothing; say what capture and fence do not see at the moment."),
@@ -40,7 +49,8 @@ def install(
     """Put capture, fence and record into the stores, or complete them. Tables stay in use meanwhile.
 
     CROSSFADE_LEGACY_DSN and CROSSFADE_TARGET_DSN name the stores; their roles must own the tables. From then on the
-    target store refuses writes other than crossfade's until a model moves there.
+    target store refuses writes other than crossfade's until a model moves there. A store that crossfade has never been
+    in, and that is not embedded, needs a recent backup (`crossfade backup`).
     """
     from crossfade.cli.following import load_models, user
 
@@ -48,7 +58,10 @@ def install(
     if check:
         asyncio.run(_check(_stores(models, side)))
     else:
-        asyncio.run(_install(models, side, by or user(), deadline))
+        who = by or user()
+        if without_backup is not None:
+            who = f"{who}; without a backup: {without_backup}"
+        asyncio.run(_install(models, side, who, deadline, _requirement(backups, backup_age, without_backup)))
 
 
 def uninstall(
@@ -67,7 +80,27 @@ def uninstall(
     asyncio.run(_uninstall(_stores(Schema({}, {}), side), deadline, force=force))
 
 
-async def _install(schema: Schema, side: Side | None, by: str, deadline: float) -> None:
+def _requirement(
+    directory: Path | None, max_age_hours: float, waived_by: str | None
+) -> Callable[[Iterable[Store]], Awaitable[None]]:
+    """What has to hold of stores before anything is put into them."""
+
+    async def check(stores: Iterable[Store]) -> None:
+        if waived_by is None:
+            from crossfade.backup import default_directory, require_backups
+
+            await require_backups(stores, directory or default_directory(), max_age_hours=max_age_hours)
+
+    return check
+
+
+async def _install(
+    schema: Schema,
+    side: Side | None,
+    by: str,
+    deadline: float,
+    require: Callable[[Iterable[Store]], Awaitable[None]],
+) -> None:
     from crossfade.settings import Settings
     from crossfade.stages import Topology
     from crossfade.store.crossing import check_crossings
@@ -87,6 +120,7 @@ async def _install(schema: Schema, side: Side | None, by: str, deadline: float) 
             for store in stores.values():
                 await store.open()
             await check_crossings(stores)
+        await require(stores.values())
         for store in stores.values():
             done = await install_in(store, by=by, deadline=deadline, core_only=is_shared)
             _report(store, done, "complete already; nothing to do")

@@ -21,6 +21,15 @@ SchemaOption: TypeAlias = Annotated[
         help="The schema.prisma that names the models; looked for beside the flags by default.",
     ),
 ]
+BackupsOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--backups",
+        envvar="CROSSFADE_BACKUP_DIR",
+        help="Where backups are kept; among the user's data by default.",
+        show_default=False,
+    ),
+]
 DEFAULT_FLAGS = Path("flags")
 
 _PLACES = ("schema.prisma", "prisma/schema.prisma", "src/marketplace/schema.prisma")

@@ -145,9 +145,9 @@ def _print_table(
     standings: dict[str, Standing] | None,
 ) -> None:
     from rich.console import Console
+    from rich.table import Table
 
     from crossfade.gates import GateName
-    from rich.table import Table
 
     table = Table()
     for title in ("model", "requested", "sample", "owner", "cohort"):

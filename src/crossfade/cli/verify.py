@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -113,33 +114,20 @@ def verify(
         raise typer.Exit(1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Question:
     """What is asked of the stores."""
 
-    def __init__(
-        self,
-        *,
-        models: list[str] | None,
-        mode: Mode,
-        sample: float | None,
-        seed: int,
-        since: datetime | None,
-        repair: bool,
-        fresh: bool,
-        images: RedactedImages | None,
-        patience: float,
-        by: str,
-    ) -> None:
-        self.images = images
-        self._models = models
-        self._mode = mode
-        self._sample = sample
-        self._seed = seed
-        self._since = since
-        self._repair = repair
-        self._fresh = fresh
-        self._patience = patience
-        self._by = by
+    models: list[str] | None
+    mode: Mode
+    sample: float | None
+    seed: int
+    since: datetime | None
+    repair: bool
+    fresh: bool
+    images: RedactedImages | None
+    patience: float
+    by: str
 
     async def ask(self, schema: Schema) -> list[TableReport]:
         """Compare, and show how far that is."""
@@ -164,19 +152,19 @@ class _Question:
                 at.stores,
                 at.reconciler,
                 observer,
-                VerifySettings(seed=self._seed, patience=self._patience),
-                by=self._by,
+                VerifySettings(seed=self.seed, patience=self.patience),
+                by=self.by,
             )
-            progress.start(await verify.estimate(self._models))
+            progress.start(await verify.estimate(self.models))
             if self.images is not None:
                 stack.enter_context(self.images)
             return await verify.run(
-                self._models,
-                mode=self._mode,
-                sample=self._sample,
-                since=self._since,
-                repair=self._repair,
-                fresh=self._fresh,
+                self.models,
+                mode=self.mode,
+                sample=self.sample,
+                since=self.since,
+                repair=self.repair,
+                fresh=self.fresh,
                 images=self.images,
             )
 

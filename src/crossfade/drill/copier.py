@@ -12,6 +12,7 @@ from crossfade.drill.journal import JournalFile
 from crossfade.drill.models import MODELS, SCHEMA
 from crossfade.drill.order import ProcessOrder
 from crossfade.errors import CrossfadeError
+from crossfade.events import Observers
 from crossfade.logs import StructlogObserver, configure_logging
 from crossfade.reconcile import Reconciler
 from crossfade.stages import Side
@@ -38,7 +39,7 @@ async def run_copier(order: ProcessOrder, journal: JournalFile, stop: asyncio.Ev
     try:
         pace = Throttle(observer, max_rate=order.rate)
         for copied in await Backfill(
-            stores, reconciler, observer, settings, by=order.name, throttle=pace
+            stores, reconciler, Observers(observer, pace), settings, by=order.name, throttle=pace
         ).run(MODELS):
             journal.mark(COPIED, f"{copied.model} {copied.rows_written}")
         for verified in await Verify(stores, reconciler, observer, by=order.name).run(MODELS):

@@ -35,6 +35,8 @@ class Drill:
     """How long the traffic of one round flows when the drill is run alone."""
     crashes: int = 0
     """How many processes a round of `EPISODE_SECONDS` must see killed."""
+    kills: int = 0
+    """How many processes every round kills, however long it is."""
     moves: int = 0
     """How many authorities a run of the drill must see moved."""
 
@@ -370,7 +372,7 @@ DRILLS: Final[Mapping[str, Drill]] = MappingProxyType(
                 _cast_backfill,
                 _play_backfill,
                 seconds=20.0,
-                crashes=_WORKERS_KILLED,
+                kills=_WORKERS_KILLED,
             ),
         )
     }

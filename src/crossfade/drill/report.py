@@ -104,7 +104,7 @@ class Report:
         goal = 0.0
         for drill in self.options.drills:
             share = self.options.seconds_of(drill) / EPISODE_SECONDS
-            goal += drill.crashes * share * self.options.rounds
+            goal += (drill.crashes * share + drill.kills) * self.options.rounds
         return int(goal)
 
     def _storm(self) -> list[Figure]:

@@ -32,6 +32,8 @@ from crossfade.errors import EmbeddedError
 _T = TypeVar("_T")
 
 USER = "postgres"
+CLUSTER_NAME = "crossfade_embedded"
+"""By this a database can be told to be on a server of this kind, whatever URL leads there."""
 _INITDB_SECONDS = 60.0
 _READY_SECONDS = 30.0
 _PORT_ATTEMPTS = 3
@@ -40,6 +42,7 @@ _SOCKET_DIR_LIMIT = 80
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
+    "cluster_name": CLUSTER_NAME,
     "max_connections": "200",
     "timezone": "UTC",
     "log_timezone": "UTC",

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from crossfade.stages import Side
 from crossfade.store import Store, StoredTable
-from crossfade.store.columns import from_text, is_exact, listed
+from crossfade.store.columns import from_key_text, from_text, is_exact, listed
 from crossfade.store.crossing import CrossedColumn, Crossing, read_crossings
 from crossfade.store.tables import Connection, StoredReference, quoted
 
@@ -172,7 +172,12 @@ def _image(crossing: Crossing, side: Side) -> Image:
     digests = {follower: f"md5({crossing.image(side, towards=follower)})" for follower in Side}
     texts = ", ".join(column.sent(side) for column in crossing.reaching(side.other))
     source = f"FROM {unnested(len(key))} JOIN {table.quoted} t ON {_joined(table, key, 't', 'k')}"
-    values = ", ".join(from_text(table.columns[name], f"k.c{n}") for n, name in enumerate(columns))
+    values = ", ".join(
+        from_key_text(column.on(side), column.on(side.other), f"k.c{n}")
+        if column.on(side).name in key
+        else from_text(column.on(side), f"k.c{n}")
+        for n, column in enumerate(crossing.reaching(side))
+    )
     insert = (
         f"INSERT INTO {table.quoted} ({listed(columns)}) OVERRIDING SYSTEM VALUE"
         f" SELECT {values} FROM {unnested(len(columns))} ORDER BY k.n"

@@ -18,6 +18,7 @@ _TIMES = {"timestamp without time zone", "timestamp with time zone", "date"}
 _WHOLE = {"smallint", "integer", "bigint"}
 _FLOATS = {"real", "double precision"}
 _DOCUMENTS = {"json", "jsonb"}
+_TEXTS = {"text", "character varying", "bpchar", "citext"}
 # Without its length each of these would mean a length of 1.
 _UNBOUNDED = {"character": "bpchar", "bit": "bit varying"}
 _TRAVELS = frozenset(
@@ -110,8 +111,12 @@ def _comparable(own: str, other: str, value: str) -> str:
         return f"{value}::real" if "real" in pair else f"{value}::double precision"
     if pair <= _DOCUMENTS:
         return f"{value}::jsonb"
-    if "bpchar" in pair:
+    if "bpchar" in pair and pair <= _TEXTS:
         return f"rtrim({value}::text, ' ')"
+    if "uuid" in pair and pair & _TEXTS:
+        return f"{value}::uuid"
+    if pair & _TEXTS and pair & {"numeric", *_WHOLE}:
+        return f"trim_scale({value}::numeric)"
     return f"{value}::text"
 
 
@@ -157,6 +162,20 @@ def from_text(column: StoredColumn, value: str) -> str:
     """The SQL expression that turns such a text into a value for `column`, without cutting it to fit."""
     type_ = base_type(column.type)
     return f"{value}::numeric::money" if type_ == "money" else f"{value}::{type_}"
+
+
+def from_key_text(column: StoredColumn, other: StoredColumn, value: str) -> str:
+    """The same for a column of the key, whose counterpart in the other store is `other`.
+
+    A text that this column would spell differently would be another key from then on: it is refused as no text of that
+    type at all.
+    """
+    read = from_text(column, value)
+    if column.type == other.type or base_type(column.type) in _TEXTS:
+        return read
+    return (
+        f"CASE WHEN ({read})::text = {value} THEN {read} ELSE ('!' || {value})::{base_type(column.type)} END"
+    )
 
 
 def is_exact(column: StoredColumn) -> bool:

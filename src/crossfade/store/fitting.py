@@ -69,6 +69,21 @@ def fit(own: str, other: str) -> Fit:
     return Fit.REFUSES if _is_enum(one) and _is_enum(two) else Fit.UNKNOWN
 
 
+def keeps_text(own: str, other: str) -> bool:
+    """Whether a key may have these two types in the two stores: equal values that both can hold are spelled alike."""
+    if own == other:
+        return True
+    one, two = base_type(own), base_type(other)
+    spelled = _TEXTS - {"bpchar"} | set(_WHOLE) | {"uuid"}
+    if {one, two} <= spelled or (one in spelled and _is_enum(two)) or (two in spelled and _is_enum(one)):
+        return bool({one, two} & _TEXTS) or {one, two} <= set(_WHOLE)
+    if {one, two} <= {*_WHOLE, "numeric"}:
+        return all(
+            _scale(type_) in (None, 0) for type_, base in ((own, one), (other, two)) if base == "numeric"
+        )
+    return (one == two and one in _STAMPS) or (_is_enum(one) and _is_enum(two))
+
+
 def _number(own: str, other: str, one: str, two: str) -> Fit:
     if one in _FLOATS:
         if two == "numeric":

@@ -337,13 +337,20 @@ async def uninstall(store: Store, *, force: bool = False, deadline: float = DEAD
 
 
 async def check_unused(store: Store) -> None:
-    """Return if no model has left `off` or all that have are final.
+    """Return if no model has left `off` or all that have are final, and no table lacks an index of its own.
 
     Raises:
-        InstallError: some have.
+        InstallError: some have, or one does.
     """
     async with store.transaction() as connection:
         under_way = await models_under_way(connection, store.home)
+        taken_off = await _taken_off(connection, store.home)
+    if taken_off:
+        raise InstallError(
+            store.where,
+            f"{', '.join(taken_off)} lack what a backfill has taken off, and only crossfade knows it; put it back with"
+            " `crossfade backfill --restore-indexes` first, or use --force",
+        )
     if under_way:
         raise InstallError(
             store.where,
@@ -359,6 +366,15 @@ async def models_under_way(connection: Connection, home: str) -> list[str]:
     rows = await connection.fetch(
         f"SELECT model FROM {record} WHERE NOT final AND (stage <> 'off' OR moving_to IS NOT NULL) ORDER BY model"  # noqa: S608
     )
+    return [row["model"] for row in rows]
+
+
+async def _taken_off(connection: Connection, home: str) -> list[str]:
+    """The tables without some of their indexes or foreign keys, by model."""
+    deferred = f"{quoted(home)}.deferred"
+    if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", deferred):
+        return []
+    rows = await connection.fetch(f"SELECT DISTINCT model FROM {deferred} WHERE restored IS NULL ORDER BY 1")  # noqa: S608
     return [row["model"] for row in rows]
 
 

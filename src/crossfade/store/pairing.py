@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from crossfade.mapping import Added, Converted, Dropped, Mapping
 from crossfade.store.crossed import CrossedColumn
-from crossfade.store.fitting import Fit
+from crossfade.store.fitting import Fit, keeps_text
 from crossfade.store.tables import StoredTable
 
 
@@ -39,6 +39,12 @@ def pair(legacy: StoredTable, target: StoredTable, mapping: Mapping) -> Paired:
         f"column {name} is part of the key, whose text must stay the same: say Renamed, not Converted"
         for name in legacy.key
         if mapping.conversion_of(name)
+    )
+    problems += (
+        f"column {name} is part of the key and is {legacy.columns[name].type} in the legacy store and"
+        f" {target.columns[other].type} in the target store, which spell it differently: give both the same type"
+        for name, other in zip(legacy.key, key, strict=False)
+        if other in target.columns and not keeps_text(legacy.columns[name].type, target.columns[other].type)
     )
     return Paired(columns, key, problems)
 

@@ -124,6 +124,7 @@ class Notes:
     ) -> None:
         """Note what suspects have turned out to be."""
         found = list(differing)
+        settled = frozenset(looked_at)
         gone = [key for key in looked_at if key not in in_flight]
         async with self._store.transaction() as connection:
             if gone:
@@ -140,7 +141,7 @@ class Notes:
                     [(run.id, self._crossing.model, list(d.key), d.kind, list(d.columns)) for d in found],
                 )
         run.suspects = dict.fromkeys(in_flight)
-        run.differing += found
+        run.differing = [row for row in run.differing if row.key not in settled] + found
 
     async def finish(self, run: Run, state: Verdict, *, in_flight: int) -> None:
         """Note what the table has come to."""

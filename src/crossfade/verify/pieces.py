@@ -153,7 +153,8 @@ SELECT coalesce(sum(pg_relation_size(p.relid)), 0)::bigint / current_setting('bl
        coalesce((SELECT abs(s.correlation) FROM pg_stats s
                  WHERE s.schemaname = $2 AND s.tablename = $3 AND s.attname = $4 LIMIT 1), 1)::float8 AS correlation,
        (SELECT setting::bigint FROM pg_settings WHERE name = 'effective_cache_size') AS cache_pages
-FROM pg_partition_tree($1::regclass) p JOIN pg_class c ON c.oid = p.relid WHERE p.isleaf
+FROM (SELECT relid FROM pg_partition_tree($1::regclass) UNION SELECT $1::regclass) p
+JOIN pg_class c ON c.oid = p.relid AND c.relkind <> 'p'
 """
 
 
@@ -197,7 +198,8 @@ async def cut_by_ranges(
         f" WHERE {within(crossing, Side.PRISMA, KeyRange(after))}) s WHERE s.n % $1 = 0 ORDER BY s.n",
         max(1, round(step * share)),
     )
-    return Ranges(crossing, after, [tuple(row["key"]) for row in found], step)
+    # Behind the last one are fewer rows than a step has: they go with the step before.
+    return Ranges(crossing, after, [tuple(row["key"]) for row in found[:-1]], step)
 
 
 def cut_by_hashes(crossing: Crossing, hashing: Hashing, size: Size, after: Key | None, *, rows: int) -> Parts:

@@ -31,7 +31,7 @@ from crossfade.verify.report import Kind
 from crossfade.verify.settings import VerifySettings
 
 _LOCK_TIMEOUT = 5.0
-_SHORTEST_PAUSE = 0.02
+_SHORTEST_PAUSE = 0.05
 
 
 class Settled(NamedTuple):
@@ -116,10 +116,12 @@ class Settling:
             waiting = left
             if not waiting or monotonic() >= until:
                 break
-            if captured:
-                await self._work_off()
             oldest = min(seen[key].at for key in waiting)
             await asyncio.sleep(max(_SHORTEST_PAUSE, oldest + self._settings.settle - monotonic()))
+            if (
+                captured
+            ):  # right before they are looked at, for the sake of those that are written all the time
+                await self._work_off()
         found = {key: _kind(*seen[key].rows) for key in waiting if key in stuck}
         return Settled(differing | found, set(waiting) - found.keys())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "reconcile"))
 
+from copies import SHOP, SHOP_DDL, MakeTwins, fill
 from twins import Twins, twins
 
 from crossfade.dsn import Dsn
@@ -23,7 +24,33 @@ from databases import FreshDatabase
 from marketplace.setup import apply_legacy_schema, upgrade_target
 from sides import marketplace_schema
 
-MakeTwins = Callable[..., Awaitable[Twins]]
+
+@pytest.fixture(scope="session")
+def shelf_templates(postgres: EmbeddedPostgres) -> Iterator[dict[Side, str]]:
+    """Two databases with shops and wares and crossfade's objects; the legacy one has rows."""
+    names = {side: f"shelf_{side}" for side in Side}
+
+    async def make() -> None:
+        dsns = {side: Dsn.parse(await postgres.create_database(name)) for side, name in names.items()}
+        for dsn in dsns.values():
+            connection = await asyncpg.connect(**dsn.asyncpg_kwargs())
+            await connection.execute(SHOP_DDL)
+            await connection.close()
+        async with twins(SHOP, dsns) as opened:
+            await fill(opened)
+
+    asyncio.run(make())
+    yield names
+    for name in names.values():
+        asyncio.run(postgres.drop_database(name))
+
+
+@pytest.fixture
+async def shop(shelf_templates: dict[Side, str], fresh_database: FreshDatabase) -> AsyncIterator[Twins]:
+    """Shops and wares in the legacy store, none in the target; every model is at `off`."""
+    dsns = {side: await fresh_database(name) for side, name in shelf_templates.items()}
+    async with twins(SHOP, dsns, installed=True) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

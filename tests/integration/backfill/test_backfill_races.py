@@ -1,15 +1,14 @@
-"""Every write that can come between the reading of a chunk and its commit, by name: nothing is lost, nothing returns."""
+"""Every write that can come between the reading of a chunk and its commit: nothing is lost, nothing returns."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from copies import SHOP, SHOP_DDL, Once, backfill, fill, terminate_workers
+from copies import Once, backfill, terminate_workers
 from twins import P, S, Twins
 
 from crossfade.backfill import CopyPoint
-from integration.backfill.conftest import MakeTwins
 
 RACES: dict[str, tuple[str, ...]] = {
     "update": ("UPDATE \"Ware\" SET value = 'new' WHERE id = 50",),
@@ -46,14 +45,6 @@ RACES: dict[str, tuple[str, ...]] = {
     "truncate": ('TRUNCATE "Ware"',),
     "truncate and fill": ('TRUNCATE "Ware"', "INSERT INTO \"Ware\" VALUES (50, 'code 5', 'new', 1)"),
 }
-
-
-@pytest.fixture
-async def shop(make: MakeTwins) -> Twins:
-    """Rows in the legacy store, none in the target."""
-    twins = await make(SHOP, SHOP_DDL)
-    await fill(twins)
-    return twins
 
 
 async def write_and_verify(twins: Twins, race: str) -> None:

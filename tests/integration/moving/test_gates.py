@@ -11,6 +11,7 @@ from places import MODELS, QUICK, SHELF, Places
 
 from crossfade.conductor import Conductor
 from crossfade.covering import cover
+from crossfade.errors import InstallError
 from crossfade.gates import Coverage, GateName
 from crossfade.moving import Mover
 from crossfade.planner import Planner
@@ -111,6 +112,25 @@ async def test_capture_that_was_installed_anew_makes_old_copies_worthless(places
 
     assert [GateName.BACKFILLED, GateName.VERIFIED] == list(told)
     assert "before capture was installed anew" in told[GateName.BACKFILLED]
+
+
+async def test_nothing_is_followed_while_indexes_are_off(places: Places) -> None:
+    """A step to `dualwrite` waits, and so does whoever would uninstall what alone knows them."""
+    target = places.stores[Side.SQLALCHEMY]
+    async with target.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO crossfade.deferred (model, kind, name, definition) VALUES ('Book', 'index', 'i', '')"
+        )
+
+    unmet = await Coverage(places.stores).unmet(["Book"], Stage.OFF, Stage.DUALWRITE)
+
+    expected = (
+        "it is not indexed: 1 indexes or foreign keys are off its tables;"
+        " run `crossfade backfill Book --restore-indexes`"
+    )
+    assert [expected] == [gate.why for gate in unmet]
+    with pytest.raises(InstallError, match="Book lack what a backfill has taken off"):
+        await uninstall(target)
 
 
 async def test_rows_that_differed_are_to_be_repaired(places: Places) -> None:

@@ -211,6 +211,46 @@ async def test_stores_that_say_the_same_are_left_alone(workshop: Twins) -> None:
     await level(workshop)
 
 
+async def test_a_key_that_would_be_spelled_differently_is_set_aside(workshop: Twins) -> None:
+    """A uuid in capitals would be another key there, and its row deleted as nobody's: it is refused instead."""
+    capitals = ANN.replace("0001", "ABCD").replace("00000000", "ABCDEFAB", 1)
+    await workshop.write(
+        P, f"""INSERT INTO "Owner" (id, email, born) VALUES ('{capitals}', 'x', now()::timestamp)"""
+    )
+    await workshop.write(
+        P, f"""INSERT INTO "Owner" (id, email, born) VALUES ('{BEN}', 'y', now()::timestamp)"""
+    )
+    reconciler = workshop.reconciler()
+
+    assert not await reconciler.drain(MODELS, 5)
+    assert ["y"] == await workshop.column(S, "SELECT email FROM people.owners")
+    assert ["22P02"] == [problem.problem for problem in await reconciler.problems(MODELS)]
+    await workshop.write(P, f"""UPDATE "Owner" SET id = lower(id) WHERE id = '{capitals}'""")
+    assert await reconciler.drain(MODELS, 20), await reconciler.problems(MODELS)
+    await level(workshop)
+
+
+async def test_a_unique_value_is_cleared_over_a_column_of_the_targets_own(make: Any) -> None:
+    """An index may hold a column that only one store has: what is there already counts."""
+    twins = await make(
+        ONE,
+        'CREATE TABLE "One" (id integer PRIMARY KEY, name text NOT NULL UNIQUE)',
+        """CREATE TABLE "One" (id integer PRIMARY KEY, title text NOT NULL, tenant text NOT NULL DEFAULT 'a',
+           UNIQUE NULLS NOT DISTINCT (tenant, title))""",
+        Mappings((Mapping("One", columns=(Renamed("name", "title"), Added("tenant"))),)),
+    )
+    await twins.write(P, """INSERT INTO "One" VALUES (1, 'x'), (2, 'y')""")
+    assert await twins.reconciler().drain(["One"], 10)
+    await twins.write(
+        P,
+        """UPDATE "One" SET name = 'z' WHERE id = 1""",
+        """UPDATE "One" SET name = 'x' WHERE id = 2""",
+        """UPDATE "One" SET name = 'y' WHERE id = 1""",
+    )
+    assert await twins.reconciler().drain(["One"], 10), await twins.reconciler().problems(["One"])
+    assert ["y", "x"] == await twins.column(S, 'SELECT title FROM "One" ORDER BY id')
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 ONE = schema_of(One=[identifier(), scalar("name")])
