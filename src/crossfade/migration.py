@@ -33,6 +33,7 @@ from crossfade.repository import Repository, RepositorySettings
 from crossfade.schema import Schema
 from crossfade.stages import Side, has_begun
 from crossfade.store import Store
+from crossfade.store.crossing import check_crossings
 from crossfade.store.record import Record, RecordView
 
 _LAG_INTERVAL = 1.0
@@ -108,6 +109,7 @@ class Migration:
             }
             await self._open_stores(stack)
             self.view = await stack.enter_async_context(RecordView(self._stores))
+            await self._check_tables()
             self.reconciler = Reconciler(
                 self._stores, self._authority, self._observer, self._reconciling, stale=self.view.refresh
             )
@@ -173,6 +175,17 @@ class Migration:
                 refusals.append(refusal)
         if len(refusals) == len(self._stores):
             raise refusals[0]
+
+    async def _check_tables(self) -> None:
+        """Make sure that rows can cross, if any have to.
+
+        Raises:
+            InstallError: the tables of the two stores do not match, so nothing could be kept level.
+        """
+        begun = any(has_begun(record.stage) and not record.final for record in self.view.records.values())
+        if begun and len(self._stores) > 1:
+            with suppress(StoreUnavailableError):  # that is seen to when the store is back
+                await check_crossings(self._stores)
 
     def _mappings(self) -> Mappings:
         target = self._stores.get(Side.SQLALCHEMY)

@@ -10,6 +10,7 @@ import pytest
 
 from crossfade.backfill import Backfill
 from crossfade.dsn import Dsn
+from crossfade.errors import BackfillError
 from crossfade.events import NullObserver
 from crossfade.reconcile import Reconciler, ReconcileSettings
 from crossfade.stages import Side
@@ -94,6 +95,19 @@ async def test_every_row_arrives_and_verifies(stores: Mapping[Side, Store]) -> N
     assert 1 == reports["_Labels"].missing
     await Verify(stores, reconciler).run(repair=True, fresh=True)
     assert {"clean"} == {report.state for report in await Verify(stores, reconciler).run(fresh=True)}
+
+
+async def test_a_key_that_would_be_spelled_differently_stands_alone(stores: Mapping[Side, Store]) -> None:
+    """It is told with its reason, and every other row has arrived."""
+    capitals = str(uuid.UUID(int=0xABCD)).upper()
+    await _run(
+        stores[Side.PRISMA].dsn,
+        f"INSERT INTO \"Owner\" (id, email, born) VALUES ('{capitals}', 'x', now()::timestamp)",
+        "DELETE FROM crossfade.change",
+    )
+    with pytest.raises(BackfillError, match="22P02"):
+        await Backfill(stores, _reconciler(stores, Side.PRISMA)).run(["Owner"])
+    assert [60] == await _rows(stores[Side.SQLALCHEMY].dsn, "SELECT count(*) FROM people.owners")
 
 
 async def test_what_crosses_one_way_is_not_compared_the_other_way(stores: Mapping[Side, Store]) -> None:

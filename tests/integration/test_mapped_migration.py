@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from crossfade.dsn import Dsn
+from crossfade.errors import InstallError
 from crossfade.events import ConflictSettled, ReadCompared, Verdict, WriteCompared
 from crossfade.flags.files import FileFlags
 from crossfade.gates import NoGates
@@ -35,11 +36,16 @@ class Running:
     """A migration of the workshop, and a plain connection to each store."""
 
     def __init__(
-        self, migration: Migration, heard: RecordingObserver, plain: dict[Side, asyncpg.Connection]
+        self,
+        migration: Migration,
+        heard: RecordingObserver,
+        plain: dict[Side, asyncpg.Connection],
+        dsns: dict[Side, Dsn],
     ) -> None:
         self.migration = migration
         self.heard = heard
         self.plain = plain
+        self.dsns = dsns
 
     async def __call__(self, model: str, action: Action, **arguments: Any) -> Any:
         """What the application calls."""
@@ -58,6 +64,31 @@ class Running:
             assert rows[0] == rows[1]
 
 
+def migration_of(dsns: dict[Side, Dsn], flags: Path, heard: RecordingObserver) -> Migration:
+    """The composition root, over paths that go by the mapping."""
+
+    def paths(role: SessionRole) -> dict[Side, SqlAlchemyPath]:
+        return {
+            side: SqlAlchemyPath(
+                WORKSHOP, TABLES, RECORDS, dsn, side=side, role=role, mappings=MAPPINGS, pool_size=4
+            )
+            for side, dsn in dsns.items()
+        }
+
+    return Migration(
+        WORKSHOP,
+        paths(SessionRole.AUTHOR),
+        FileFlags(flags, WORKSHOP.models, heard),
+        stores={side: Store(side, dsn, WORKSHOP, mappings=MAPPINGS) for side, dsn in dsns.items()},
+        followers=paths(SessionRole.FOLLOWER),
+        observer=heard,
+        settings=RepositorySettings(follow="await"),
+        reconciling=ReconcileSettings(settle=0.05),
+        gates=NoGates(),
+        conduct=False,
+    )
+
+
 @pytest.fixture
 async def running(fresh_database: FreshDatabase, tmp_path: Path) -> AsyncIterator[Running]:
     """The migration, with every model at `off`."""
@@ -70,28 +101,8 @@ async def running(fresh_database: FreshDatabase, tmp_path: Path) -> AsyncIterato
         await plain[side].execute("SET TimeZone = 'UTC'")
         await install(Store(side, dsns[side], WORKSHOP, mappings=MAPPINGS), by="test")
     heard = RecordingObserver()
-
-    def paths(role: SessionRole) -> dict[Side, SqlAlchemyPath]:
-        return {
-            side: SqlAlchemyPath(
-                WORKSHOP, TABLES, RECORDS, dsn, side=side, role=role, mappings=MAPPINGS, pool_size=4
-            )
-            for side, dsn in dsns.items()
-        }
-
-    async with Migration(
-        WORKSHOP,
-        paths(SessionRole.AUTHOR),
-        FileFlags(tmp_path, WORKSHOP.models, heard),
-        stores={side: Store(side, dsn, WORKSHOP, mappings=MAPPINGS) for side, dsn in dsns.items()},
-        followers=paths(SessionRole.FOLLOWER),
-        observer=heard,
-        settings=RepositorySettings(follow="await"),
-        reconciling=ReconcileSettings(settle=0.05),
-        gates=NoGates(),
-        conduct=False,
-    ) as migration:
-        yield Running(migration, heard, plain)
+    async with migration_of(dsns, tmp_path, heard) as migration:
+        yield Running(migration, heard, plain, dsns)
     for connection in plain.values():
         connection.terminate()
 
@@ -178,3 +189,15 @@ async def test_writes_behind_its_back_arrive_in_the_other_form(running: Running)
 def account_of(owner: str) -> dict[str, Any]:
     """An account's data."""
     return {"region": "eu", "number": 1, "owner_id": owner, "cents": 1, "status": "OPEN"}
+
+
+async def test_it_does_not_start_with_tables_that_do_not_match(running: Running, tmp_path: Path) -> None:
+    """While rows have to cross; at `off` nothing does, and a new column keeps nobody from starting."""
+    await running.plain[Side.PRISMA].execute('ALTER TABLE "Tag" ADD COLUMN colour text')
+    async with migration_of(running.dsns, tmp_path, RecordingObserver()):
+        pass
+    for connection in running.plain.values():
+        await connection.execute("UPDATE crossfade.record SET stage = 'dualwrite', epoch = epoch + 1")
+    with pytest.raises(InstallError, match="Tag: legacy column colour has no counterpart"):
+        async with migration_of(running.dsns, tmp_path, RecordingObserver()):
+            pass

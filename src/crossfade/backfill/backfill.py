@@ -108,7 +108,7 @@ class Backfill:
         )
         await self._prepare(job, planned)
         await self._work(job)
-        await self._settle(sorted({table.owner for table in planned}))
+        unsettled = await self._settle(sorted({table.owner for table in planned}))
         found = await read_progress(self._stores[Side.SQLALCHEMY], job.models)
         for table in found:
             if table.failed:
@@ -117,6 +117,8 @@ class Backfill:
                     f"{table.failed} rows of {table.model} are refused by the target ({'; '.join(table.problems)});"
                     " correct them in the legacy store and run it again",
                 )
+        if unsettled is not None:
+            raise unsettled
         return found
 
     async def progress(self, models: Iterable[str] | None = None) -> list[TableProgress]:
@@ -165,21 +167,20 @@ class Backfill:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
-    async def _settle(self, owners: list[str]) -> None:
-        """Bring level what was captured meanwhile, and what was noted."""
-        level = await self._reconciler.catch_up(owners, self._settings.settle_deadline)
-        if level:
+    async def _settle(self, owners: list[str]) -> BackfillError | None:
+        """Bring level what was captured meanwhile, and what was noted; return what stands in the way."""
+        if await self._reconciler.catch_up(owners, self._settings.settle_deadline):
             await self._reconciler.drain(owners, _LAST_DRAIN)
-            return
+            return None
         problems = await self._reconciler.problems(owners)
         if problems:
             listed = "; ".join(f"{found.count} × {found.problem}" for found in problems)
-            raise BackfillError(
+            return BackfillError(
                 problems[0].model,
                 f"everything is copied, but captured keys cannot be brought level: {listed};"
                 " look at crossfade.change for them, correct them in the legacy store and run it again",
             )
-        raise BackfillError(
+        return BackfillError(
             ", ".join(owners),
             f"everything is copied, but the captured keys were not all verified within"
             f" {self._settings.settle_deadline:g} s; run it again to go on",

@@ -15,7 +15,7 @@ from crossfade.stages import Side
 from crossfade.store import Store
 from crossfade.store.crossing import Crossing
 from crossfade.store.ranges import Key, KeyRange, within
-from crossfade.store.tables import Connection
+from crossfade.store.tables import Connection, quoted
 
 _BUCKETS = 1024
 _AT_ONCE = 20_000
@@ -119,7 +119,6 @@ async def _note(crossing: Crossing, target: Connection, store: Store, keys: list
 
 
 def _hash(crossing: Crossing, side: Side) -> str:
-    key = crossing.key_texts(side)
-    if len(crossing.keys[side]) == 1:
-        return f'hashtextextended(({key})[1] COLLATE "C", 0)'
-    return f'hashtextextended({key}::text COLLATE "C", 0)'
+    names = crossing.keys[side]
+    text = f"t.{quoted(names[0])}::text" if len(names) == 1 else f"{crossing.key_texts(side)}::text"
+    return f'hashtextextended({text} COLLATE "C", 0)'

@@ -31,5 +31,5 @@ class BackfillSettings:
     """How often a worker looks again that has nothing to do but to wait for others."""
     most_failed: int = 1_000
     """How many rows of a table may be refused before the rest of it is not tried any more."""
-    settle_deadline: float = 600.0
+    settle_deadline: float = 3600.0
     """How long the captured keys may take to be verified at the end."""

@@ -36,7 +36,7 @@ from crossfade.backup.manifest import (
     now,
 )
 from crossfade.backup.reaching import Reached, reaching
-from crossfade.backup.scratch import scratch_database, scratch_server, scratch_version
+from crossfade.backup.scratch import ScratchStanding, read_scratch, scratch_database, scratch_server
 from crossfade.backup.standing import (
     StoreStanding,
     one_snapshot,
@@ -88,7 +88,7 @@ async def back_up(
     made: list[Backup] = []
     for side, dsn in stores.items():
         async with session(dsn, f"the store of {side}") as connection:
-            standing = await read_standing(connection)
+            standing = await read_standing(connection, dsn.where)
             if any(standing.identity.is_same(backup.manifest.identity) for backup in made):
                 continue
             sides = await _sides_of(stores, standing)
@@ -101,7 +101,7 @@ async def _sides_of(stores: Mapping[Side, Dsn], standing: StoreStanding) -> tupl
     sides = []
     for side, dsn in stores.items():
         async with session(dsn, f"the store of {side}") as connection:
-            if (await read_standing(connection)).identity.is_same(standing.identity):
+            if (await read_standing(connection, dsn.where)).identity.is_same(standing.identity):
                 sides.append(side.value)
     return tuple(sides)
 
@@ -128,9 +128,9 @@ class _Making:
         try:
             if self._settings.prove:
                 async with scratch_server(self._settings.scratch) as server:
-                    major, _ = await scratch_version(server)
-                    self._check_scratch(major)
-                    tools = find_tools(self._dsn.where, self._standing.major, at_most=major)
+                    scratch = await read_scratch(server)
+                    self._check_scratch(scratch)
+                    tools = find_tools(self._dsn.where, self._standing.major, at_most=scratch.major)
                     manifest = await self._dump(draft, tools, started, server)
             else:
                 tools = find_tools(self._dsn.where, self._standing.major)
@@ -142,13 +142,20 @@ class _Making:
             raise
         return Backup(final, manifest)
 
-    def _check_scratch(self, major: int) -> None:
-        if major < self._standing.major:
-            what = "embedded server" if self._settings.scratch is None else "scratch server"
+    def _check_scratch(self, scratch: ScratchStanding) -> None:
+        what = "embedded server" if self._settings.scratch is None else "scratch server"
+        if scratch.major < self._standing.major:
             raise BackupError(
                 self._dsn.where,
-                f"it is PostgreSQL {self._standing.major} and the {what} is {major}, which cannot take its dump;"
-                " name a newer server with --scratch",
+                f"it is PostgreSQL {self._standing.major} and the {what} is {scratch.major}, which cannot take its"
+                " dump; name a newer server with --scratch",
+            )
+        lacking = [name for name in self._standing.extensions if name not in scratch.extensions]
+        if lacking:
+            raise BackupError(
+                self._dsn.where,
+                f"the {what} does not have the extensions {', '.join(lacking)}, so the dump cannot be restored there;"
+                " name a server that has them with --scratch",
             )
 
     async def _dump(self, draft: Path, tools: Tools, started: datetime, server: Dsn | None) -> Manifest:
@@ -167,7 +174,6 @@ class _Making:
             raise BackupError(where, f"the dump lacks {', '.join(missing)}")
         manifest = Manifest(
             sides=self._sides,
-            where=where,
             identity=self._standing.identity,
             started=started,
             finished=now(),
@@ -265,7 +271,7 @@ class _Making:
     ) -> Proof:
         roles = [row["rolname"] for row in await self._connection.fetch("SELECT rolname::text FROM pg_roles")]
         usual = [role for role in roles if not role.startswith("pg_")]
-        _, version = await scratch_version(server)
+        version = (await read_scratch(server)).version
         is_embedded = self._settings.scratch is None
         async with scratch_database(server, self._standing, usual, is_embedded=is_embedded) as scratch:
             with reaching(scratch) as reached:

@@ -27,15 +27,23 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which database a store is, whatever URL leads there. `system` is None where the role may not ask for it."""
+    """Which database a store is, whatever URL leads there.
+
+    `system` is the server's own number, None where the role may not ask for it; then `where` has to do.
+    """
 
     system: str | None
     database: str
     oid: int
+    where: str
 
     def is_same(self, other: Identity) -> bool:
         """Whether both are the same database, as far as can be told."""
-        return self.oid == other.oid and self.database == other.database and self.system == other.system
+        if (self.database, self.oid) != (other.database, other.oid):
+            return False
+        if self.system is None or other.system is None:
+            return self.where == other.where
+        return self.system == other.system
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,6 @@ class Manifest:
     """One backup. `roles` says whether they are there "with passwords", "without passwords", or why there are none."""
 
     sides: tuple[str, ...]
-    where: str
     identity: Identity
     started: datetime
     finished: datetime

@@ -33,7 +33,7 @@ async def require_backups(
 
 async def _problem(store: Store, directory: Path, max_age_hours: float) -> BackupError | None:
     async with session(store.dsn, f"the store of {store.side}") as connection:
-        standing = await read_standing(connection)
+        standing = await read_standing(connection, store.where)
         if standing.is_embedded:
             return None
         if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", store.own("installation")):

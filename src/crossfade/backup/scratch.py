@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from secrets import token_hex
 
 import asyncpg
@@ -29,12 +30,24 @@ async def scratch_server(given: Dsn | None) -> AsyncIterator[Dsn]:
         yield Dsn.parse(server.dsn("postgres"))
 
 
-async def scratch_version(server: Dsn) -> tuple[int, str]:
-    """Its major version, and the whole of it."""
+@dataclass(frozen=True, slots=True)
+class ScratchStanding:
+    """What a dump can be restored to: the server's version, and the extensions that it could have."""
+
+    version: str
+    major: int
+    extensions: frozenset[str]
+
+
+async def read_scratch(server: Dsn) -> ScratchStanding:
+    """Ask a server for scratch databases what it is."""
     async with session(server, "the scratch server") as connection:
         number = int(await connection.fetchval("SELECT current_setting('server_version_num')"))
         version = str(await connection.fetchval("SELECT current_setting('server_version')"))
-        return number // 10_000, version.split(maxsplit=1)[0]
+        extensions = await connection.fetch("SELECT name::text FROM pg_available_extensions")
+    return ScratchStanding(
+        version.split(maxsplit=1)[0], number // 10_000, frozenset(row["name"] for row in extensions)
+    )
 
 
 @asynccontextmanager

@@ -43,6 +43,7 @@ class StoreStanding:
     encoding: str
     is_superuser: bool
     is_embedded: bool
+    extensions: tuple[str, ...]
 
 
 @asynccontextmanager
@@ -62,13 +63,14 @@ async def session(dsn: Dsn, what: str) -> AsyncIterator[Connection]:
         connection.terminate()
 
 
-async def read_standing(connection: Connection) -> StoreStanding:
-    """Ask a store what it is."""
+async def read_standing(connection: Connection, where: str) -> StoreStanding:
+    """Ask a store what it is; `where` is its place in messages."""
     row = await connection.fetchrow(
         "SELECT d.datname::text AS database, d.oid::int8 AS oid, pg_encoding_to_char(d.encoding) AS encoding,"
         " current_setting('is_superuser')::bool AS is_superuser, current_setting('server_version') AS version,"
         " current_setting('server_version_num')::int AS number, current_setting('cluster_name') AS cluster,"
-        " has_function_privilege('pg_control_system()', 'EXECUTE') AS may_ask"
+        " has_function_privilege('pg_control_system()', 'EXECUTE') AS may_ask,"
+        " ARRAY(SELECT extname::text FROM pg_extension ORDER BY 1) AS extensions"
         " FROM pg_database d WHERE d.datname = current_database()"
     )
     assert row is not None
@@ -76,12 +78,13 @@ async def read_standing(connection: Connection) -> StoreStanding:
     if row["may_ask"]:
         system = str(await connection.fetchval("SELECT system_identifier FROM pg_control_system()"))
     return StoreStanding(
-        identity=Identity(system, row["database"], row["oid"]),
+        identity=Identity(system, row["database"], row["oid"], where),
         version=row["version"].split()[0],
         major=row["number"] // 10_000,
         encoding=row["encoding"],
         is_superuser=row["is_superuser"],
         is_embedded=row["cluster"] == CLUSTER_NAME,
+        extensions=tuple(row["extensions"]),
     )
 
 

@@ -73,6 +73,15 @@ def verify(
     patience: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for rows that are on their way.")
     ] = 10.0,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Serve Prometheus metrics on this port of the loopback; 0 takes a free one.",
+            show_default=False,
+        ),
+    ] = None,
     flags: FlagsOption = DEFAULT_FLAGS,
     schema: SchemaOption = None,
     by: Annotated[str | None, typer.Option(help="Who does it; your user name by default.")] = None,
@@ -103,6 +112,7 @@ def verify(
         fresh=fresh,
         images=None if images is None else RedactedImages(images, show or ()),
         patience=patience,
+        metrics_port=metrics_port,
         by=by or user(),
     )
     reports = asyncio.run(question.ask(known))
@@ -127,6 +137,7 @@ class _Question:
     fresh: bool
     images: RedactedImages | None
     patience: float
+    metrics_port: int | None
     by: str
 
     async def ask(self, schema: Schema) -> list[TableReport]:
@@ -137,16 +148,25 @@ class _Question:
         from crossfade.cli.progress import showing
         from crossfade.events import Observer, Observers
         from crossfade.logs import StructlogObserver, configure_logging
+        from crossfade.metrics import PrometheusObserver, serve
+        from crossfade.settings import Settings
         from crossfade.verify import Verify, VerifySettings
 
         is_terminal = Console(stderr=True).is_terminal
         if not is_terminal:
-            configure_logging()
+            configure_logging(level=Settings.from_environment().log_level)
         async with AsyncExitStack() as stack:
             progress = stack.enter_context(showing("verify"))
-            observer: Observer = _Shown(progress)
-            if not is_terminal:
-                observer = Observers(observer, StructlogObserver())
+            metrics = PrometheusObserver.for_schema(schema)
+            listening: list[Observer] = [_Shown(progress), metrics]
+            if not is_terminal:  # bars and log lines on the same terminal would tear each other apart
+                logs = StructlogObserver()
+                stack.callback(logs.close)
+                listening.append(logs)
+            observer = Observers(*listening)
+            if self.metrics_port is not None:
+                address = stack.enter_context(serve(self.metrics_port, metrics.registry))
+                typer.echo(f"serving {address}", err=True)
             at = await stack.enter_async_context(settling_on(schema, needed_stores(schema), observer))
             verify = Verify(
                 at.stores,

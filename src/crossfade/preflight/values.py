@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from crossfade.preflight.catalog import ColumnFacts
 from crossfade.preflight.findings import Kind
 from crossfade.stages import Side
-from crossfade.store.columns import base_type
+from crossfade.store.columns import base_type, is_text
 from crossfade.store.crossing import CrossedColumn
 from crossfade.store.tables import literal, quoted
 
@@ -119,6 +119,7 @@ class _Column:
         self._wired = column.wired("t")
         self._type = target.plain_type
         self._is_converted = column.conversion is not None
+        self._is_text_key = column.is_key and is_text(column.legacy) and not is_text(column.target)
         self._is_known = not target.labels and dialect.knows(base_type(self._type))
 
     def landing(self) -> Landing:
@@ -156,6 +157,7 @@ class _Column:
             yield from self._has_label()
         elif self._is_known:
             yield from self._takes()
+        yield from self._respells()
         for number, check in enumerate(self._target.domain_checks):
             inner = f"({self._wired})::{self._type if self._is_known else self._column.wire}"
             yield self._test(
@@ -163,6 +165,15 @@ class _Column:
                 f"CASE WHEN {self._refused_by_type()} THEN NULL ELSE"
                 f" (SELECT NOT ({check}) FROM (SELECT {inner} AS value) d) END",
                 f"domain {self._target.type}, check {number + 1}",
+            )
+
+    def _respells(self) -> Iterator[Test]:
+        """Texts in the key that the target's type would spell otherwise: each would be another key from then on."""
+        if self._is_text_key and self._is_known:
+            spelled = f"({self._given}::text)::{base_type(self._type)}::text"
+            yield self._test(
+                Kind.CHANGED,
+                f"CASE WHEN {self._refused_by_type()} THEN false ELSE {spelled} <> {self._given}::text END",
             )
 
     def _refused_by_type(self) -> str:
@@ -194,9 +205,13 @@ class _Column:
     def _tried(self, judgement: str = "true", detail: str = "") -> Test:
         """The assignment itself, in a function that catches what it raises."""
         type_ = self._type if self._is_known else self._column.wire
+        # Texts of a key that would be respelled are refused on their way, too; that is a finding of its own.
+        made = (
+            f"t.{quoted(self._source.name)}::text::{self._column.wire}" if self._is_text_key else self._wired
+        )
         name, function = self._function(
             "fits",
-            f"landed := (SELECT {self._wired} FROM (SELECT $1 AS {quoted(self._source.name)}) t); RETURN {judgement};",
+            f"landed := (SELECT {made} FROM (SELECT $1 AS {quoted(self._source.name)}) t); RETURN {judgement};",
             f"DECLARE landed {type_}; ",
         )
         return self._test(Kind.INVALID, f"NOT {name}({self._given})", detail, function)

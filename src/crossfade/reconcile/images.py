@@ -185,7 +185,10 @@ def _image(crossing: Crossing, side: Side) -> Image:
     changed = [name for name in columns if name not in key or not is_exact(table.columns[name])]
     assigned = ", ".join(f"{quoted(name)} = EXCLUDED.{quoted(name)}" for name in changed)
     renamed = ", ".join(
-        f"{quoted(name)} = {from_text(table.columns[name], f'k.c{n}')}" for n, name in enumerate(key)
+        f"{quoted(one.name)} = {from_key_text(one, other, f'k.c{n}')}"
+        for n, (one, other) in enumerate(
+            zip(crossing.key_columns(side), crossing.key_columns(side.other), strict=True)
+        )
     )
     had = " AND ".join(
         f"t.{quoted(name)} = {from_text(table.columns[name], f'k.c{n}')}"

@@ -178,6 +178,11 @@ def from_key_text(column: StoredColumn, other: StoredColumn, value: str) -> str:
     )
 
 
+def is_text(column: StoredColumn) -> bool:
+    """Whether a column takes any text."""
+    return base_type(column.type) in _TEXTS
+
+
 def is_exact(column: StoredColumn) -> bool:
     """Whether two equal values of a key column are always spelled alike."""
     return column.kind == "E" or base_type(column.type) in _EXACT_KEYS

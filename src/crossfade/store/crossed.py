@@ -25,6 +25,8 @@ from crossfade.store.columns import (
     base_type,
     comparable,
     comparable_as,
+    from_key_text,
+    is_text,
     travelling_type,
 )
 from crossfade.store.fitting import Fit, fit
@@ -33,11 +35,12 @@ from crossfade.store.tables import StoredColumn, quoted
 
 @dataclass(frozen=True, slots=True)
 class CrossedColumn:
-    """One column in both stores."""
+    """One column in both stores. That of a key is spelled alike in both, or its row is none for the other."""
 
     legacy: StoredColumn
     target: StoredColumn
     conversion: Converted | None = None
+    is_key: bool = False
 
     @property
     def one_way(self) -> bool:
@@ -61,6 +64,8 @@ class CrossedColumn:
     def compared(self, side: Side, alias: str = "t") -> str:
         """The expression by which the value of one side is compared."""
         value = f"{alias}.{quoted(self.on(side).name)}"
+        if self.is_key and self.legacy.type != self.target.type:
+            return f"{value}::text"
         if self.conversion is None:
             return comparable(self.on(side), self.on(side.other), value)
         if side is Side.PRISMA:
@@ -90,6 +95,12 @@ class CrossedColumn:
         type_ = base_type(self.legacy.type)
         if type_ == self.wire:
             return value
+        if (
+            self.is_key
+            and is_text(self.legacy)
+            and travelling_type(self.target.type) == base_type(self.target.type)
+        ):
+            return from_key_text(self.target, self.legacy, f"{value}::text")
         if type_ == "money":
             return f"{value}::numeric::{self.wire}"
         if type_.removesuffix("[]") in ("real", "double precision"):  # a cast between numbers drops digits

@@ -84,9 +84,15 @@ def _columns(
     columns = []
     for name, column in target.columns.items():
         if name in sources:
+            source = sources[name]
             crossed = CrossedColumn(
-                legacy.columns[sources[name]], column, mapping.conversion_of(sources[name])
+                legacy.columns[source], column, mapping.conversion_of(source), is_key=source in legacy.key
             )
+            if column.is_generated and _needs_value(legacy, source):
+                problems.append(
+                    f"column {name} is generated in the target store, so nothing is written back to {source}, which is"
+                    " never null and has no default: give it one"
+                )
             if not column.is_generated:
                 columns.append(crossed)
                 problems += _misfit(crossed)

@@ -111,6 +111,8 @@ class Verify:
         try:
             hashing = await agree(self._stores)
             records = await self._records()
+            if repair:
+                _check_repairable(tables, records)
             async with turn(self._stores[Side.SQLALCHEMY], tables):
                 work = [
                     TableWork(
@@ -214,3 +216,18 @@ class Verify:
             )
             for report in reports
         ]
+
+
+def _check_repairable(tables: Sequence[Crossing], records: Mapping[str, Record]) -> None:
+    left_alone = sorted(
+        {
+            crossing.owner
+            for crossing in tables
+            if (record := records.get(crossing.owner)) and (record.final or record.forced or record.moving_to)
+        }
+    )
+    if left_alone:
+        raise VerifyError(
+            ", ".join(left_alone),
+            "nobody's rows win there now: it is on the move, final, or was taken back by force; leave --repair out",
+        )

@@ -440,7 +440,7 @@ async def test_a_stream_whose_one_end_breaks_ends_at_once(shop: Twins, ending: s
     ends = {side: await asyncpg.connect(**shop.stores[side].dsn.asyncpg_kwargs()) for side in (P, S)}
     await ends[S].execute("CREATE TEMP TABLE sink (text text)")
     pid = ends[P if ending == "source" else S].get_server_pid()
-    endless = "SELECT repeat('x', 1000) FROM generate_series(1, 100000000)"
+    endless = "SELECT repeat('x', 1000) || generate_series(1, 100000000)"
     streaming = asyncio.create_task(stream(ends[P], endless, ends[S], "sink", ["text"]))
     await until(
         lambda: shop.plain[P].fetchval("SELECT count(*) = 2 FROM pg_stat_activity WHERE query LIKE 'COPY%'")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-
 import asyncpg
 import pytest
 
 from crossfade.dsn import Dsn
-from crossfade.embedded import EmbeddedPostgres
 from databases import FreshDatabase
 
 FILL = """
@@ -34,20 +30,3 @@ async def filled(fresh_database: FreshDatabase) -> Dsn:
     finally:
         await connection.close()
     return dsn
-
-
-@pytest.fixture(scope="session")
-def somebodys_server() -> Iterator[EmbeddedPostgres]:
-    """A server that does not say that it is embedded, as one of the user's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_settings(), "cluster_name", "main")
-        server = EmbeddedPostgres()
-        asyncio.run(server.start())
-    yield server
-    asyncio.run(server.stop())
-
-
-def _settings() -> dict[str, str]:
-    from crossfade.embedded import postgres
-
-    return postgres._SETTINGS

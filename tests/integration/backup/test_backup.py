@@ -11,10 +11,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from crossfade.backup import BackupSettings, Manifest, back_up, backups_in
+from crossfade.backup import BackupSettings, Identity, Manifest, back_up, backups_in
 from crossfade.backup import backup as making
 from crossfade.backup.listing import missing_in
 from crossfade.backup.manifest import DumpedTable
+from crossfade.backup.scratch import ScratchStanding
 from crossfade.backup.tools import Tools, find_tools
 from crossfade.dsn import Dsn
 from crossfade.embedded import EmbeddedPostgres
@@ -102,6 +103,28 @@ async def test_a_dump_that_is_not_the_store_is_found_out(
         await admin.close()
 
 
+@pytest.mark.parametrize(
+    ("scratch", "problem"),
+    [
+        (ScratchStanding("13.1", 13, frozenset({"plpgsql"})), "is 13, which cannot take its dump"),
+        (ScratchStanding("99.0", 99, frozenset()), "does not have the extensions plpgsql"),
+    ],
+)
+async def test_a_scratch_server_that_will_not_do(
+    filled: Dsn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scratch: ScratchStanding, problem: str
+) -> None:
+    """An older server, or one without the store's extensions, is refused before anything is dumped."""
+
+    async def read(_: Dsn) -> ScratchStanding:
+        return scratch
+
+    monkeypatch.setattr(making, "read_scratch", read)
+    with pytest.raises(BackupError, match=f"{problem}.*--scratch"):
+        await back_up({P: filled}, tmp_path, BackupSettings(scratch=filled, prove=True))
+
+    assert [] == list_of(tmp_path)
+
+
 async def test_two_stores_in_one_database_are_dumped_once(filled: Dsn, tmp_path: Path) -> None:
     """The backup is of the database, and says which sides are in it."""
     (made,) = await back_up({P: filled, S: filled.replace(schema="other")}, tmp_path)
@@ -175,6 +198,17 @@ def test_tools_are_chosen_by_version() -> None:
     assert 16 == find_tools("here", 13, at_most=16).major
     with pytest.raises(BackupError, match="a pg_dump of version 99 or newer is needed"):
         find_tools("here", 99)
+
+
+def test_a_database_is_known_whatever_the_url() -> None:
+    """By the server's own number; where that is not to be had, the place has to be the same as well."""
+    one = Identity("1", "shop", 5, "a:1/shop")
+
+    assert one.is_same(Identity("1", "shop", 5, "b:2/shop"))
+    assert not one.is_same(Identity("2", "shop", 5, "a:1/shop"))
+    assert not one.is_same(Identity("1", "shop", 6, "a:1/shop"))
+    assert one.is_same(Identity(None, "shop", 5, "a:1/shop"))
+    assert not one.is_same(Identity(None, "shop", 5, "b:2/shop"))
 
 
 def test_the_list_is_read_by_whole_names() -> None:

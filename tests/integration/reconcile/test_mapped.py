@@ -9,14 +9,14 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twins import P, S, Twins, identifier, schema_of
+from twins import P, S, Twins, identifier, referred, schema_of
 
 from crossfade.errors import InstallError
 from crossfade.mapping import Added, Converted, Mapping, Mappings, Renamed
 from crossfade.stages import Side
 from crossfade.store import Fence
 from crossfade.store.crossing import check_crossings
-from small_schema import scalar
+from small_schema import relation, scalar
 from workshop import LEGACY, MAPPINGS, MODELS, SAME, TARGET, WORKSHOP
 
 ANN, BEN = (str(uuid.UUID(int=n)) for n in (1, 2))
@@ -249,6 +249,63 @@ async def test_a_unique_value_is_cleared_over_a_column_of_the_targets_own(make: 
     )
     assert await twins.reconciler().drain(["One"], 10), await twins.reconciler().problems(["One"])
     assert ["y", "x"] == await twins.column(S, 'SELECT title FROM "One" ORDER BY id')
+
+
+async def test_a_value_that_cannot_be_converted_holds_up_nobody_else(workshop: Twins) -> None:
+    """Its row stays behind with the reason, and what refers to it; every other row arrives, and it when it is mended."""
+    await workshop.write(P, ROWS[P])
+    await workshop.write(P, """UPDATE "Ticket" SET code = 'no uuid' WHERE id = 1""")
+    reconciler = workshop.reconciler()
+
+    assert not await reconciler.drain(MODELS, 5)
+    assert [] == await workshop.column(S, "SELECT ticket_no FROM desk.tickets")
+    assert 2 == len(await workshop.column(S, "SELECT 1 FROM ledger"))
+    assert {("Ticket", "22P02"), ("Ticket", "23503"), ("_Labels", "23503")} == {
+        (problem.model, problem.problem[:5]) for problem in await reconciler.problems(MODELS)
+    }
+    assert 0 == await reconciler.settle_keys("Ticket", [("3",)])
+    await workshop.write(P, f"""UPDATE "Ticket" SET code = '{CODE}' WHERE id = 1""")
+    assert await reconciler.drain(MODELS, 20), await reconciler.problems(MODELS)
+    await level(workshop)
+
+
+PAIRED = schema_of(
+    Lot=[identifier(), scalar("code", isUnique=True), referred("bids", "Bid", "Bids")],
+    Bid=[
+        identifier(),
+        scalar("lot_code"),
+        relation("lot", "Lot", "Bids", relationFromFields=["lot_code"], relationToFields=["code"]),
+    ],
+)
+
+
+@pytest.mark.parametrize("authority", list(Side))
+async def test_parents_are_found_by_converted_columns(make: Any, authority: Side) -> None:
+    """A foreign key over a column that is converted on both ends: the parent is looked up in its store's own form."""
+    twins: Twins = await make(
+        PAIRED,
+        """CREATE TABLE "Lot" (id integer PRIMARY KEY, code text NOT NULL UNIQUE);
+           CREATE TABLE "Bid" (id integer PRIMARY KEY, lot_code text NOT NULL REFERENCES "Lot" (code))""",
+        """CREATE TABLE "Lot" (id integer PRIMARY KEY, number integer NOT NULL UNIQUE);
+           CREATE TABLE "Bid" (id integer PRIMARY KEY, lot integer NOT NULL REFERENCES "Lot" (number))""",
+        Mappings(
+            (
+                Mapping("Lot", columns=(Converted("code", "number", "substr({}, 2)::integer", "'L' || {}"),)),
+                Mapping(
+                    "Bid", columns=(Converted("lot_code", "lot", "substr({}, 2)::integer", "'L' || {}"),)
+                ),
+            )
+        ),
+    )
+    await twins.give(authority, "Lot", "Bid")
+    code = {P: "'L{0}'", S: "{0}"}[authority]
+    await twins.write(authority, *(f'INSERT INTO "Lot" VALUES ({n}, {code.format(n + 70)})' for n in (1, 2)))
+    await twins.write(authority, *(f'INSERT INTO "Bid" VALUES ({n}, {code.format(n + 70)})' for n in (1, 2)))
+    assert 2 == await twins.reconciler().settle_keys("Bid", [("2",)])
+
+    query = {P: 'SELECT lot_code FROM "Bid"', S: 'SELECT lot FROM "Bid"'}[authority.other]
+    assert [{P: "L72", S: 72}[authority.other]] == await twins.column(authority.other, query)
+    assert await twins.reconciler().drain(["Lot", "Bid"], 10)
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

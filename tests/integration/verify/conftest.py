@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "reconcile"))
+sys.path.append(str(Path(__file__).parents[1] / "reconcile"))  # for the twins
 
+from planting import MakeTwins
 from twins import Twins, twins
 
 from crossfade.dsn import Dsn
 from crossfade.embedded import EmbeddedPostgres
+from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.schema import Schema
 from crossfade.stages import Side
 from databases import FreshDatabase
 from marketplace.seed import seed_legacy
 from marketplace.setup import apply_legacy_schema, upgrade_target
 from sides import marketplace_schema
-
-MakeTwins = Callable[..., Awaitable[Twins]]
 
 
 @pytest.fixture(scope="session")
@@ -60,13 +60,15 @@ async def make(fresh_database: FreshDatabase) -> AsyncIterator[MakeTwins]:
     """Two stores with tables of a test's own: of a schema and its DDL, or one DDL for each."""
     async with AsyncExitStack() as stack:
 
-        async def create(schema: Schema, ddl: str, target_ddl: str | None = None) -> Twins:
+        async def create(
+            schema: Schema, ddl: str, target_ddl: str | None = None, mappings: Mappings = NO_MAPPINGS
+        ) -> Twins:
             dsns = {}
             for side in Side:
                 dsns[side] = await fresh_database()
                 connection = await asyncpg.connect(**dsns[side].asyncpg_kwargs())
                 await connection.execute(ddl if side is Side.PRISMA else target_ddl or ddl)
                 await connection.close()
-            return await stack.enter_async_context(twins(schema, dsns))
+            return await stack.enter_async_context(twins(schema, dsns, mappings=mappings))
 
         yield create

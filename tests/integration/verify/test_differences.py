@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from planting import QUICK, SMALL_CHUNKS, THING, fill, filling, noted, one_key, thing_ddl, unseen, verify_one
+from planting import (
+    QUICK,
+    SMALL_CHUNKS,
+    THING,
+    MakeTwins,
+    fill,
+    filling,
+    noted,
+    one_key,
+    thing_ddl,
+    unseen,
+    verify_one,
+)
 from twins import Twins, schema_of
 
-from conftest import MakeTwins
 from crossfade.events import RowsDiffered
 from crossfade.schema import Schema
 from crossfade.stages import Side

@@ -9,10 +9,9 @@ from itertools import count
 
 import asyncpg
 import pytest
-from planting import SMALL_CHUNKS, fill, filling, one_key, thing_ddl, unseen, verify_one
+from planting import SMALL_CHUNKS, MakeTwins, fill, filling, one_key, thing_ddl, unseen, verify_one
 from twins import Twins
 
-from conftest import MakeTwins
 from crossfade.stages import Side
 from crossfade.verify import Kind, Verdict, VerifySettings
 
@@ -45,6 +44,7 @@ async def written(twins: Twins) -> AsyncIterator[None]:
         task = asyncio.create_task(write())
         try:
             yield
+            assert not task.done()
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

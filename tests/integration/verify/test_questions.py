@@ -8,10 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from planting import QUICK, SMALL_CHUNKS, THING, fill, filling, one_key, thing_ddl, unseen, verify_one
+from planting import (
+    QUICK,
+    SMALL_CHUNKS,
+    THING,
+    MakeTwins,
+    fill,
+    filling,
+    one_key,
+    thing_ddl,
+    unseen,
+    verify_one,
+)
 from twins import Twins
 
-from conftest import MakeTwins
 from crossfade.errors import ConfigurationError, UnknownModelError, VerifyError
 from crossfade.stages import Side
 from crossfade.verify import Mode, RedactedImages, Verdict, Verify
@@ -120,6 +130,11 @@ async def test_what_cannot_be_asked(make: MakeTwins, tmp_path: Path) -> None:
         await verify.run(["Nothing"])
     with pytest.raises(VerifyError, match="is no share of the chunks"):
         await verify.run(sample=1.5)
+    for column, value in (("forced", "true"), ("moving_to", "'live'")):
+        await twins.plain[S].execute(f"UPDATE crossfade.record SET {column} = {value}, epoch = epoch + 1")
+        with pytest.raises(VerifyError, match="verify Thing: nobody's rows win there now"):
+            await verify.run(repair=True)
+    assert Verdict.CLEAN == (await verify.run())[0].state
     images = RedactedImages(tmp_path / "images", ["nonsense"])
     with images, pytest.raises(VerifyError, match="has a column nonsense"):
         await verify.run(images=images)

@@ -8,14 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from planting import SMALL_CHUNKS, fill, filling, one_key, thing_ddl, unseen, verify_one
+from planting import SMALL_CHUNKS, MakeTwins, fill, filling, one_key, thing_ddl, unseen, verify_one
 from twins import Twins
 
-from conftest import MakeTwins
 from crossfade.errors import VerifyError
 from crossfade.events import ChunkVerified
 from crossfade.stages import Side
-from crossfade.verify import Mode, Verdict, Verify
+from crossfade.store.crossing import read_crossings
+from crossfade.verify import Mode, Verdict
+from crossfade.verify.notes import turn
 
 P, S = Side.PRISMA, Side.SQLALCHEMY
 ROWS, CHUNKS = 1_000, 10
@@ -79,32 +80,10 @@ async def test_when_a_run_begins_anew(make: MakeTwins) -> None:
 
 
 async def test_two_at_once(make: MakeTwins) -> None:
-    """A table is verified by one process at a time; the second one is told so."""
+    """A table is verified by one process at a time; another one is told so."""
     twins = await things(make)
-    refused: list[str] = []
-
-    class Meddler:
-        """Begins a run of its own in the middle of the first one."""
-
-        task: asyncio.Task[None] | None = None
-
-        def observe(self, event: object) -> None:
-            if self.task is None and isinstance(event, ChunkVerified):
-                self.task = asyncio.create_task(self.meddle())
-
-        async def meddle(self) -> None:
-            try:
-                await verify_one(twins)
-            except VerifyError as error:
-                refused.append(str(error))
-
-    meddler = Meddler()
-    # What differs keeps the first run busy until the second one has been refused.
-    await unseen(twins, S, "Thing", 'UPDATE "Thing" SET count = 0 WHERE id = 5')
-    [report] = await Verify(twins.stores, twins.reconciler(), meddler, SMALL_CHUNKS).run()
-    assert meddler.task is not None
-    await meddler.task
-    assert (["verify Thing: another process is at it; wait for it, or end it"], 1) == (
-        refused,
-        report.different,
-    )
+    crossing = read_crossings(twins.stores)["Thing"]
+    async with turn(twins.stores[S], [crossing]):
+        with pytest.raises(VerifyError, match="verify Thing: another process is at it"):
+            await verify_one(twins)
+    assert Verdict.CLEAN == (await verify_one(twins)).state

@@ -1,4 +1,4 @@
-"""`crossfade install` wants a backup first, of a store that it has never been in."""
+"""`crossfade backup`, and `crossfade install`, which wants one first of a store that it has never been in."""
 
 from __future__ import annotations
 
@@ -8,15 +8,29 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from crossfade.backup import backups_in
 from crossfade.dsn import Dsn
 from crossfade.embedded import EmbeddedPostgres
+from crossfade.embedded import postgres as embedded
 from marketplace.setup import SCHEMA_FILE, apply_legacy_schema, upgrade_target
+
+
+@pytest.fixture(scope="session")
+def somebodys_server() -> Iterator[EmbeddedPostgres]:
+    """A server that does not say that it is embedded, as one of the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(embedded._SETTINGS, "cluster_name", "main")
+        server = EmbeddedPostgres()
+        asyncio.run(server.start())
+    yield server
+    asyncio.run(server.stop())
 
 
 def run(*arguments: str, **variables: str) -> tuple[int, str, str]:
