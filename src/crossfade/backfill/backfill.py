@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from secrets import token_hex
 
 from crossfade.backfill.chunks import Chunks
+from crossfade.backfill.frontiers import Frontiers
 from crossfade.backfill.job import At, Job, nowhere
 from crossfade.backfill.pace import Pace, Unhurried
 from crossfade.backfill.plan import (
@@ -102,7 +103,6 @@ class Backfill:
             settings=self._settings,
             observer=self._observer,
             pace=self._pace,
-            by=self._by,
             at=self._at,
             checked=self._checked,
         )
@@ -138,7 +138,7 @@ class Backfill:
         tables = chosen_tables(await self._open(), models)
         target = self._stores[Side.SQLALCHEMY]
         async with target.transaction() as connection:
-            return await Chunks(target).pause(connection, tables, paused=paused)
+            return await Frontiers(target, Chunks(target)).pause(connection, tables, paused=paused)
 
     async def _open(self) -> dict[str, Crossing]:
         for store in self._stores.values():
@@ -151,7 +151,7 @@ class Backfill:
         async with legacy.transaction() as connection:
             since = await installed_since(connection, legacy)
         async with target.transaction() as connection:
-            await job.chunks.prepare(connection, planned, since, self._settings.first_chunk, self._by)
+            await job.frontiers.prepare(connection, planned, since, self._settings.first_chunk, self._by)
 
     async def _work(self, job: Job) -> None:
         here = f"{socket.gethostname()}:{os.getpid()}:{token_hex(2)}"

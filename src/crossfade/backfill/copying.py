@@ -145,6 +145,11 @@ class Copier:
             f"WITH gone AS (DELETE FROM {_STAGING} s WHERE {orphaned}"
             f" RETURNING {self._key_texts} AS key, {self._missing} AS is_missing)"
         )
+        if self._refers_to_itself():  # or each row would look through all of them
+            for reference in self._references():
+                if reference.model == self._table.model:
+                    await target.execute(f"CREATE INDEX ON {_STAGING} ({listed(reference.to_columns)})")
+        await target.execute(f"ANALYZE {_STAGING}")
         total = 0
         while True:
             row = await target.fetchrow(

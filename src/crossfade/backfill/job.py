@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from crossfade.backfill.chunks import Chunks
 from crossfade.backfill.copying import Copier
+from crossfade.backfill.frontiers import Frontiers
 from crossfade.backfill.pace import Pace
 from crossfade.backfill.plan import parents_of
 from crossfade.backfill.settings import BackfillSettings
@@ -53,13 +54,13 @@ class Job:
     settings: BackfillSettings
     observer: Observer
     pace: Pace
-    by: str
     at: At = nowhere
     checked: bool = True
     """Whether chunks are checked after they have landed; only a test that shows what for does without."""
     sizes: dict[str, int] = field(default_factory=dict)
     """How many rows the next chunk of a table should have, as far as this process has measured it."""
     chunks: Chunks = field(init=False)
+    frontiers: Frontiers = field(init=False)
     copiers: dict[str, Copier] = field(init=False)
     earlier: dict[str, frozenset[str]] = field(init=False)
     """The tables that are copied before one, because its rows refer to theirs."""
@@ -69,6 +70,7 @@ class Job:
         """Prepare what depends on the tables alone."""
         target = self.stores[Side.SQLALCHEMY]
         self.chunks = Chunks(target)
+        self.frontiers = Frontiers(target, self.chunks)
         self.copiers = {model: Copier(self.crossings[model], target) for model in self.models}
         self.earlier = {
             model: frozenset(parents_of(self.crossings[model]).intersection(self.models[:place]))

@@ -15,15 +15,12 @@ from crossfade.store.store import LOST
 from crossfade.store.tables import Connection
 
 APPLICATION = "crossfade backfill"
-_SETTINGS = (
-    f"SELECT set_config('application_name', '{APPLICATION}', false), set_config('statement_timeout', '0', false),"
-    " set_config('idle_in_transaction_session_timeout', '0', false), set_config('lock_timeout', '0', false)"
-)
 
-_PLANNER = (
+_SETTINGS = (
     "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),"
     " set_config('enable_mergejoin', 'off', true), set_config('max_parallel_workers_per_gather', '0', true),"
-    " set_config('jit', 'off', true)"
+    " set_config('jit', 'off', true), set_config('statement_timeout', '0', true),"
+    " set_config('idle_in_transaction_session_timeout', '0', true), set_config('lock_timeout', '0', true)"
 )
 """Chunks are ranges of an index and are joined by key: the statistics of a table that is being filled mislead."""
 
@@ -45,7 +42,7 @@ def fault_of(error: BaseException) -> Fault:
     """Tell what kind of error it is."""
     if isinstance(
         error, (*LOST, asyncpg.InternalClientError)
-    ):  # the driver's, of a connection cut in mid-query
+    ):  # what the driver makes of a cut is not always clear
         return Fault.PASSING
     if not isinstance(error, asyncpg.PostgresError):
         return Fault.OTHER
@@ -80,7 +77,7 @@ class Session:
         try:
             await transaction.start()
             await self._stores[side].begin(connection, follower=follower)
-            await connection.execute(_PLANNER)
+            await connection.execute(_SETTINGS)
             yield connection
         except BaseException:
             try:
@@ -99,7 +96,7 @@ class Session:
         if found is None or found.is_closed():
             found = await self._stores[side].listen_connection()
             self._connections[side] = found
-            await found.execute(_SETTINGS)
+            await found.execute(f"SET application_name = '{APPLICATION}'")
             if side is Side.SQLALCHEMY:
                 with suppress(
                     asyncpg.PostgresError

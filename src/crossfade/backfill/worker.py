@@ -14,7 +14,8 @@ from time import monotonic
 import asyncpg
 
 from crossfade.backfill.carrier import Carrier
-from crossfade.backfill.chunks import ChunkState, TableState
+from crossfade.backfill.chunks import ChunkState
+from crossfade.backfill.frontiers import TableState
 from crossfade.backfill.job import Job
 from crossfade.backfill.session import Fault, Session, fault_of
 from crossfade.errors import BackfillError, StoreUnavailableError
@@ -105,7 +106,7 @@ class Worker:
 
     async def _states(self) -> dict[str, TableState]:
         async with self._session.transaction(Side.SQLALCHEMY) as target:
-            states = await self._job.chunks.states(target, self._job.models)
+            states = await self._job.frontiers.states(target, self._job.models)
         for model in self._job.models:
             if model not in states:
                 raise BackfillError(
@@ -138,7 +139,7 @@ class Worker:
                 return await cut(legacy, crossing, Side.PRISMA, after, rows)
 
         async with self._session.transaction(Side.SQLALCHEMY) as target:
-            return await job.chunks.cut(target, model, rows, find)
+            return await job.frontiers.cut(target, model, rows, find)
 
     async def _revisit(self, models: list[str]) -> bool:
         """Copy chunks again whose rows had to wait; False if there are none, or somebody else is at it."""
@@ -163,7 +164,7 @@ class Worker:
         """Say of tables that they are done, if they are; the planner of the target learns what they hold."""
         job = self._job
         async with self._session.transaction(Side.SQLALCHEMY) as target:
-            done = await job.chunks.conclude_tables(target, models)
+            done = await job.frontiers.conclude(target, models)
         for model in done:
             table = job.crossings[model].tables[Side.SQLALCHEMY].quoted
             with suppress(asyncpg.InsufficientPrivilegeError):

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from crossfade.stages import Side
 from crossfade.store import Store, StoredTable
-from crossfade.store.columns import from_key_text, from_text, is_exact, listed
+from crossfade.store.columns import from_key_text, from_text, is_exact, is_text, listed
 from crossfade.store.crossing import CrossedColumn, Crossing, read_crossings
 from crossfade.store.tables import Connection, StoredReference, quoted
 
@@ -73,6 +73,16 @@ class Image:
     def owner(self) -> str:
         """The model whose stage decides about these rows."""
         return self.table.owner
+
+    @property
+    def may_be_unreadable(self) -> bool:
+        """Whether reading a row may fail by what is in it: where a value is converted, or has to be of a type."""
+        return any(
+            column.conversion is not None
+            or is_text(column.legacy) is not is_text(column.target)
+            or (column.is_key and column.legacy.type != column.target.type)
+            for column in self.crossing.columns
+        )
 
     def key_of(self, noted: Sequence[str]) -> Key:
         """The key that this store's capture noted, in the order that both stores are worked with."""

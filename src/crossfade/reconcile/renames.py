@@ -14,6 +14,7 @@ import asyncpg
 from crossfade.reconcile.findings import attempt
 from crossfade.reconcile.images import Image, Key
 from crossfade.reconcile.pair import Authorities, Pair
+from crossfade.reconcile.readable import unreadable
 from crossfade.stages import Side
 from crossfade.store.tables import Connection
 
@@ -80,9 +81,17 @@ class Renames:
     async def _due(self, image: Image, noted: list[list[Key]], held: set[Key]) -> dict[Key, Key]:
         """Which rows of the follower are to get which key; those that somebody else has locked are `held`."""
         keys = sorted({key for names in noted for key in names})
+        source = self._pair.images[self._follower.other][image.model]
+        images = {self._follower: image, self._follower.other: source}
+        connections = {self._follower: self._connection, self._follower.other: self._reading}
+        unclear = await unreadable(images, connections, keys, self._follower)
+        held.update(key for names in noted if not unclear.keys().isdisjoint(names) for key in names)
+        noted = [names for names in noted if unclear.keys().isdisjoint(names)]
+        keys = [key for key in keys if key not in held]
+        if not keys:
+            return {}
         here = await image.lock(self._connection, keys)
         locked = (await image.digests(self._connection, keys, self._follower)).keys() - here.keys()
-        source = self._pair.images[self._follower.other][image.model]
         there = await source.digests(self._reading, keys, self._follower)
         due: dict[Key, Key] = {}
         for names in noted:

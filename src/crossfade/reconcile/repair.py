@@ -28,6 +28,7 @@ from crossfade.reconcile.findings import ContendedError, Findings, attempt, prob
 from crossfade.reconcile.images import Image, Key, Row, Texts
 from crossfade.reconcile.kin import falling, holding, keys_by, missing_parents
 from crossfade.reconcile.pair import Authorities, Pair, Spot
+from crossfade.reconcile.readable import unreadable
 from crossfade.reconcile.renames import Renames
 from crossfade.reconcile.uniques import in_the_way, move_aside, read_index
 from crossfade.stages import Side
@@ -97,6 +98,9 @@ class Repair:
         held = await self._renames.carry_over(model)
         self.findings.busy |= {Spot(model, key) for key in fresh if key in held}
         fresh = [key for key in fresh if key not in held]
+        for key, problem in (await self._unreadable(model, fresh)).items():
+            self.findings.problems[Spot(model, key)] = problem
+            fresh.remove(key)
         if not fresh:
             return
         there = await self._images[model].lock(self._connection, fresh)
@@ -120,6 +124,11 @@ class Repair:
                 self.findings.outcomes[Spot(model, key)] = "equal"
             else:
                 self._copies.setdefault(model, {})[key] = row
+
+    async def _unreadable(self, model: str, keys: Sequence[Key]) -> dict[Key, str]:
+        images = {self._follower: self._images[model], self._follower.other: self._sources[model]}
+        connections = {self._follower: self._connection, self._follower.other: self._reading}
+        return await unreadable(images, connections, keys, self._follower)
 
     async def _enter(self, model: str) -> bool:
         """Take the table lock of a writer before any row's; False if it is not to be had.
