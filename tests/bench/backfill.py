@@ -23,11 +23,13 @@ import resource
 import shutil
 import statistics
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter
 from urllib.parse import quote
 
+import asyncpg
 from rich.console import Console
 from rich.table import Table
 
@@ -207,10 +209,11 @@ async def wide(rows: int, rounds: int, file: Path | None) -> int:
 async def tools(stage: Scene) -> dict[str, tuple[float, float]]:
     """What other copiers take, into databases of their own with the same tables, where they are installed."""
     found = {}
+    folder = tempfile.mkdtemp(prefix="crossfade-bench-")
     password = quote(stage.dsn(Side.PRISMA).password or "", safe="")
     for name, command in (
         ("pgcopydb", ["pgcopydb", "clone", "--no-owner", "--no-acl", "--skip-extensions", "--table-jobs", "2",
-                      "--index-jobs", "2", "--source", "{legacy}", "--target", "{other}"]),
+                      "--index-jobs", "2", "--dir", "{folder}", "--source", "{legacy}", "--target", "{other}"]),
         ("pgloader", ["pgloader", "--with", "include no drop", "--with", "create tables", "{legacy}", "{other}"]),
     ):  # fmt: skip
         if shutil.which(name) is None:
@@ -219,24 +222,43 @@ async def tools(stage: Scene) -> dict[str, tuple[float, float]]:
         dsn = stage.dsn(Side.PRISMA)
         urls = {
             "{legacy}": f"postgresql://{dsn.user}:{password}@{dsn.host}:{dsn.port}/{dsn.database}",
+            "{folder}": folder,
             "{other}": f"postgresql://{dsn.user}:{password}@{dsn.host}:{dsn.port}/bench_{name}",
         }
         await stage.target.execute("CHECKPOINT")
         meter = Meter(stage.server.pid)
         process = await asyncio.create_subprocess_exec(
             *[urls.get(part, part) for part in command],
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            # pgcopydb calls pg_dump, which must be as new as the server
+            env={**os.environ, "PATH": f"{stage.server.bin_dir}:{os.environ['PATH']}"},
             start_new_session=True,  # pgcopydb ends its whole process group
         )
-        _, errors = await process.communicate()
-        if process.returncode == 0:
-            found[name] = meter.read()
+        out, _ = await process.communicate()
+        taken = meter.read()
+        if process.returncode == 0 and await _copied(urls["{other}"]):  # pgloader says 0 when it has failed
+            found[name] = taken
         else:
-            last = errors.decode(errors="replace").strip().splitlines()[-1:]
-            Console(stderr=True).print(f"{name} has failed: {last}")
+            errors = [
+                line
+                for line in out.decode(errors="replace").splitlines()
+                if "ERROR" in line or "FATAL" in line
+            ]
+            Console(stderr=True).print(f"{name} has failed: {errors[:1]}", markup=False)
         await stage.server.drop_database(f"bench_{name}")
+    shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+async def _copied(url: str) -> bool:
+    connection = await asyncpg.connect(url)
+    try:
+        return bool(await connection.fetchval("SELECT to_regclass('entry') IS NOT NULL")) and bool(
+            await connection.fetchval("SELECT count(*) > 0 FROM entry")
+        )
+    finally:
+        await connection.close()
 
 
 async def narrow(rows: int, file: Path | None) -> int:

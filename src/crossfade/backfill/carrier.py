@@ -152,8 +152,12 @@ class Carrier:
             if middle is not None:
                 await job.chunks.halve(target, chunk, middle)
                 return
+            # An earlier turn may have landed rows of this range, and the check for them is owed still.
+            async with self._session.transaction(Side.PRISMA) as legacy:
+                is_bulk = await job.is_ordered_alike(chunk.model, legacy, target)
+            state = ChunkState.LANDED if is_bulk else ChunkState.DONE
             if rows == 0:
-                await job.chunks.mark(target, chunk, ChunkState.DONE)
+                await job.chunks.mark(target, chunk, state)
                 return
             if error.sqlstate in _TAKEN:
                 async with self._session.transaction(Side.PRISMA) as legacy:
@@ -161,7 +165,7 @@ class Carrier:
                         job.crossings[chunk.model], legacy, target, job.stores[Side.SQLALCHEMY], chunk.range
                     )
                 await job.chunks.conclude(
-                    target, chunk, ChunkState.DONE, Outcome(rows, 0, left_over), 0.0, self._worker
+                    target, chunk, state, Outcome(rows, 0, left_over), 0.0, self._worker
                 )
                 return
             problem = problem_of(error)
