@@ -27,7 +27,8 @@ from crossfade.planner import Planner
 from crossfade.stages import Side, Stage, moves_authority, next_step
 from crossfade.store import Store
 from crossfade.store.leadership import Leadership
-from crossfade.store.record import Record, RecordView
+from crossfade.store.record import Record
+from crossfade.store.view import RecordView
 
 _ELECTION_SECONDS = 0.5
 _LONGEST_WAIT = 5.0

@@ -15,7 +15,7 @@ from crossfade.events import NullObserver, Observer
 from crossfade.reconcile import Reconciler
 from crossfade.stages import Side
 from crossfade.store import Store
-from crossfade.store.record import RecordView
+from crossfade.store.view import RecordView
 from crossfade.verify.report import TableReport
 from crossfade.verify.verify import Verify
 
@@ -27,14 +27,7 @@ async def settling(stores: Mapping[Side, Store], observer: Observer) -> AsyncIte
     The reconcilers of applications leave models at `off` alone, because nobody feeds the target store then.
     """
     async with RecordView(stores) as view:
-
-        def authority(model: str) -> Side | None:
-            record = view.records.get(model)
-            if record is None or record.final or record.forced or record.moving_to is not None:
-                return None
-            return record.authority
-
-        yield Reconciler(stores, authority, observer, stale=view.refresh)
+        yield Reconciler(stores, view.settling, observer, stale=view.refresh)
 
 
 async def cover(

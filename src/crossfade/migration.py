@@ -34,7 +34,8 @@ from crossfade.schema import Schema
 from crossfade.stages import Side, has_begun
 from crossfade.store import Store
 from crossfade.store.crossing import check_crossings
-from crossfade.store.record import Record, RecordView
+from crossfade.store.record import Record
+from crossfade.store.view import RecordView
 
 _LAG_INTERVAL = 1.0
 

@@ -5,18 +5,24 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 
 from crossfade.dsn import Dsn
 from crossfade.errors import ConfigurationError, RecordNotFoundError, UniqueViolationError
+from crossfade.fields import Base64, Json
 from crossfade.mapping import Converted, Mapping, Mappings, Renamed
 from crossfade.operation import Action, Operation
 from crossfade.paths.sqlalchemy import SqlAlchemyPath
+from crossfade.records import Record
+from crossfade.schema import Schema
 from crossfade.stages import Side
 from databases import FreshDatabase
+from small_schema import scalar
 from workshop import LEGACY, MAPPINGS, RECORDS, SAME, TABLES, TARGET, WORKSHOP
 
 ANN, BEN = (str(uuid.UUID(int=n)) for n in (1, 2))
@@ -271,6 +277,129 @@ async def test_a_transaction_holds_the_renamed_tables(both: Both) -> None:
     )
     assert {"people.owners", "ledger", "desk.tickets"} <= {row["name"] for row in locked}
     await transaction.rollback()
+
+
+STATUS = {"name": "Status", "values": [{"name": "OPEN", "dbName": "open!"}, {"name": "DONE", "dbName": None}]}
+THING = {
+    "name": "Thing",
+    "dbName": None,
+    "fields": [
+        scalar("id", "Int", isId=True),
+        scalar("tags", isList=True),
+        scalar("states", "Status", isList=True) | {"kind": "enum"},
+        scalar("doc", "Json"),
+        scalar("flag", "Boolean"),
+        scalar("amount", "Decimal"),
+        scalar("raw", "Bytes", isRequired=False),
+        scalar("at", "DateTime", isRequired=False),
+    ],
+    "primaryKey": None,
+    "uniqueIndexes": [],
+}
+THINGS = Schema.from_dmmf({"datamodel": {"enums": [STATUS], "models": [THING]}})
+
+
+class Thing(Record):
+    """One of everything that can be converted."""
+
+    id: int
+    tags: list[str]
+    states: list[str]
+    doc: Any
+    flag: bool
+    amount: Decimal
+    raw: Base64 | None = None
+    at: datetime | None = None
+
+
+async def test_every_kind_of_value_can_be_converted(fresh_database: FreshDatabase) -> None:
+    """Lists, documents, truth, decimals, bytes and moments: written, changed, found and read alike on both sides."""
+    table = sa.Table(
+        "Thing",
+        sa.MetaData(),
+        sa.Column("id", sa.Integer, primary_key=True),
+        *(sa.Column(name, sa.Text) for name in ("tags", "states", "doc", "flag", "raw")),
+        sa.Column("amount", sa.BigInteger),
+        sa.Column("at", sa.BigInteger),
+    )
+    mappings = Mappings(
+        (
+            Mapping(
+                "Thing",
+                columns=(
+                    Converted("tags", "tags", "array_to_json({})::text", _ELEMENTS),
+                    Converted("states", "states", "array_to_json({})::text", _ELEMENTS),
+                    Converted("doc", "doc", "{}::text", "{}::jsonb"),
+                    Converted("flag", "flag", "CASE WHEN {} THEN 'yes' ELSE 'no' END", "{} = 'yes'"),
+                    Converted("amount", "amount", "({} * 1000)::bigint", "{}::numeric / 1000"),
+                    Converted("raw", "raw", "encode({}, 'hex')", "decode({}, 'hex')"),
+                    Converted(
+                        "at",
+                        "at",
+                        "(extract(epoch FROM {}) * 1000)::bigint",
+                        "to_timestamp({} / 1000.0) AT TIME ZONE 'UTC'",
+                    ),
+                ),
+            ),
+        )
+    )
+    paths, plain = {}, {}
+    for side, ddl in (
+        (
+            Side.PRISMA,
+            """CREATE TYPE "Status" AS ENUM ('open!', 'DONE');
+               CREATE TABLE "Thing" (id integer PRIMARY KEY, tags text[], states "Status"[], doc jsonb NOT NULL,
+               flag boolean NOT NULL, amount numeric(65,30) NOT NULL, raw bytea, at timestamp(3))""",
+        ),
+        (
+            Side.SQLALCHEMY,
+            """CREATE TABLE "Thing" (id integer PRIMARY KEY, tags text, states text, doc text, flag text,
+               amount bigint, raw text, at bigint)""",
+        ),
+    ):
+        dsn = await fresh_database()
+        plain[side] = await asyncpg.connect(**dsn.asyncpg_kwargs())
+        await plain[side].execute(ddl)
+        paths[side] = SqlAlchemyPath(
+            THINGS, {"Thing": table}, {"Thing": Thing}, dsn, side=side, mappings=mappings
+        )
+    both = Both(paths, plain)
+    one = {
+        "id": 1, "tags": ["a", 'b"{},', ""], "states": ["DONE", "OPEN"], "doc": Json({"a": [1, None]}), "flag": True,
+        "amount": Decimal("1.25"), "raw": Base64.encode(b"x\0"), "at": BORN,
+    }  # fmt: skip
+    two = {"id": 2, "tags": [], "states": [], "doc": Json("null"), "flag": False, "amount": Decimal(-7)}
+    assert ["DONE", "OPEN"] == (await both("Thing", Action.CREATE, data=one)).states
+    assert 2 == await both("Thing", Action.CREATE_MANY, data=[two, one | {"id": 3}])
+    for where, found in (
+        ({"tags": {"has": "a"}}, 2),
+        ({"tags": {"is_empty": True}}, 1),
+        ({"tags": {"equals": ["a", 'b"{},', ""]}}, 2),
+        ({"states": {"has_some": ["OPEN"]}}, 2),
+        ({"doc": {"equals": Json({"a": [1, None]})}}, 2),
+        ({"flag": False}, 1),
+        ({"amount": {"gt": Decimal("1.2")}}, 2),
+        ({"raw": {"equals": Base64.encode(b"x\0")}}, 2),
+        ({"at": {"lte": BORN}}, 2),
+        ({"at": None}, 1),
+    ):
+        assert found == len(await both("Thing", Action.FIND_MANY, where=where, order={"id": "asc"})), where
+    for data in (
+        {"tags": {"push": "c"}, "states": {"set": ["OPEN"]}},
+        {"amount": {"divide": 2}, "flag": False, "doc": Json([1.5])},
+        {"raw": None, "at": None},
+    ):
+        await both("Thing", Action.UPDATE, where={"id": 1}, data=data)
+    await both("Thing", Action.FIND_MANY, order=[{"flag": "desc"}, {"amount": "asc"}, {"id": "asc"}])
+    for path in paths.values():
+        await path.close()
+    for connection in plain.values():
+        await connection.close()
+
+
+_ELEMENTS = (
+    "ARRAY(SELECT e.v FROM json_array_elements_text({}::json) WITH ORDINALITY AS e(v, n) ORDER BY e.n)"
+)
 
 
 def test_tables_that_are_not_what_the_mapping_says_are_refused() -> None:

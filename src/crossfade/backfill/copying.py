@@ -136,53 +136,65 @@ class Copier:
 
     async def _leave_out_orphans(self, target: Connection, *, noted: bool) -> int:
         """Take the rows out of the staging table whose parents are missing; return how many the target lacks."""
-        orphaned = " OR ".join(
-            f"({' AND '.join(f's.{quoted(name)} IS NOT NULL' for name in reference.columns)}"
-            f" AND NOT {self._has_parent(reference)})"
-            for reference in self._references()
-        )
-        gone = (
-            f"WITH gone AS (DELETE FROM {_STAGING} s WHERE {orphaned}"
-            f" RETURNING {self._key_texts} AS key, {self._missing} AS is_missing)"
-        )
-        if self._refers_to_itself():  # or each row would look through all of them
-            for reference in self._references():
-                if reference.model == self._table.model:
-                    await target.execute(f"CREATE INDEX ON {_STAGING} ({listed(reference.to_columns)})")
+        for names in self._to_be_indexed():
+            await target.execute(f"CREATE INDEX ON {_STAGING} ({listed(names)})")
         await target.execute(f"ANALYZE {_STAGING}")
-        total = 0
-        while True:
-            row = await target.fetchrow(
-                f"{gone}, noted AS (INSERT INTO {self._change} (model, key, op)"
+        total = int(
+            await target.fetchval(
+                f"{self._orphans()}, gone AS (DELETE FROM {_STAGING} s"
+                " WHERE s.ctid = ANY(ARRAY(SELECT place::tid FROM orphan))"
+                f" RETURNING {self._key_texts} AS key, {self._missing} AS is_missing),"
+                f" noted AS (INSERT INTO {self._change} (model, key, op)"
                 f" SELECT {literal(self._table.model)}, key, 'V' FROM gone WHERE is_missing AND $1)"
-                " SELECT count(*) AS rows, count(*) FILTER (WHERE is_missing) AS missing FROM gone",
+                " SELECT count(*) FROM gone WHERE is_missing",
                 noted,
             )
-            assert row is not None
-            total += int(row["missing"])
-            if not row["rows"] or not self._refers_to_itself():
-                break
+        )
         if noted and total:
             await ring(target)
         return total
 
+    def _orphans(self) -> str:
+        """The rows whose parents are neither in the target nor here, and those whose parents are such rows."""
+        own = [one for one in self._references() if one.model == self._table.model]
+        first = " OR ".join(
+            f"({_given(reference)} AND NOT {self._has_parent(reference)}"
+            f"{f' AND NOT {self._has_parent_here(reference)}' if reference in own else ''})"
+            for reference in self._references()
+        )
+        carried = listed(self._carried(), "s.")
+        first = f"SELECT s.ctid::text AS place{carried and ', '}{carried} FROM {_STAGING} s WHERE {first}"
+        if not own:
+            return f"WITH orphan AS ({first})"
+        falls = " OR ".join(
+            f"({_equal(reference, 's', 'o')} AND NOT {self._has_parent(reference)})" for reference in own
+        )
+        return (
+            f"WITH RECURSIVE orphan AS ({first}"
+            f" UNION SELECT s.ctid::text, {carried} FROM orphan o JOIN {_STAGING} s ON {falls})"
+        )
+
     def _references(self) -> Sequence[StoredReference]:
         return [one for one in self._table.references if set(one.columns) <= set(self._names)]
 
-    def _refers_to_itself(self) -> bool:
-        return any(reference.model == self._table.model for reference in self._references())
+    def _carried(self) -> tuple[str, ...]:
+        """The columns by which rows of this table are referred to from this table."""
+        own = (one for one in self._references() if one.model == self._table.model)
+        return tuple(dict.fromkeys(name for one in own for name in one.to_columns))
+
+    def _to_be_indexed(self) -> set[tuple[str, ...]]:
+        """What rows of one chunk find each other by, or each would look through all of them."""
+        own = [one for one in self._references() if one.model == self._table.model]
+        return {one.columns for one in own} | {one.to_columns for one in own}
 
     def _has_parent(self, reference: StoredReference) -> str:
-        pairs = list(zip(reference.columns, reference.to_columns, strict=True))
-        parent = self._parents[reference.model]
-        exists = (
-            f"EXISTS (SELECT FROM {parent} p WHERE"
-            f" {' AND '.join(f'p.{quoted(to)} = {self._landed[name]}' for name, to in pairs)})"
-        )
-        if reference.model != self._table.model:
-            return exists
-        same = " AND ".join(f"o.{quoted(to)} = s.{quoted(name)}" for name, to in pairs)
-        return f"({exists} OR EXISTS (SELECT FROM {_STAGING} o WHERE {same}))"
+        pairs = zip(reference.columns, reference.to_columns, strict=True)
+        same = " AND ".join(f"p.{quoted(to)} = {self._landed[name]}" for name, to in pairs)
+        return f"EXISTS (SELECT FROM {self._parents[reference.model]} p WHERE {same})"
+
+    @staticmethod
+    def _has_parent_here(reference: StoredReference) -> str:
+        return f"EXISTS (SELECT FROM {_STAGING} o WHERE {_equal(reference, 's', 'o')})"
 
     async def _note_left_over(self, target: Connection) -> int:
         noted = _count(
@@ -199,6 +211,15 @@ class Copier:
 async def ring(connection: Connection) -> None:
     """Wake reconcilers that sleep, when this transaction ends."""
     await connection.execute("SELECT pg_notify($1, '')", CHANGE_CHANNEL)
+
+
+def _given(reference: StoredReference) -> str:
+    return " AND ".join(f"s.{quoted(name)} IS NOT NULL" for name in reference.columns)
+
+
+def _equal(reference: StoredReference, child: str, parent: str) -> str:
+    pairs = zip(reference.columns, reference.to_columns, strict=True)
+    return " AND ".join(f"{child}.{quoted(name)} = {parent}.{quoted(to)}" for name, to in pairs)
 
 
 def _count(status: str) -> int:

@@ -148,6 +148,7 @@ class Worker:
             if not await guard.fetchval("SELECT pg_try_advisory_xact_lock($1)", _REVISIT):
                 return False
             before: int | None = None
+            forward = True  # so the first one was: rows that refer to what comes behind them go the other way
             while True:
                 async with self._session.transaction(Side.SQLALCHEMY) as connection:
                     waiting, rows = await job.chunks.waiting(connection, models)
@@ -155,7 +156,8 @@ class Worker:
                     return before is not None
                 is_in_vain = before is not None and rows >= before
                 before = rows
-                for chunk in waiting:
+                forward = not forward
+                for chunk in waiting if forward else reversed(waiting):
                     await self._carrier.carry_next(
                         models, [ChunkState.WAITING], only=chunk, finally_=is_in_vain
                     )

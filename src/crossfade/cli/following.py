@@ -23,7 +23,8 @@ from crossfade.stages import Side, Stage, Topology
 from crossfade.store import Store
 from crossfade.store.homes import homes_of
 from crossfade.store.leadership import Leadership
-from crossfade.store.record import RecordView, read_history
+from crossfade.store.record import read_history
+from crossfade.store.view import RecordView
 
 _LOOK_SECONDS = 0.2
 
@@ -166,14 +167,7 @@ async def settling_on(
             await store.open()
             await store.check_installed()
         async with RecordView(stores) as view:
-
-            def standing(model: str) -> Side | None:
-                record = view.record(model)
-                if record.final or record.forced or record.moving_to is not None:
-                    return None
-                return record.authority
-
-            reconciler = Reconciler(stores, standing, heard, stale=view.refresh)
+            reconciler = Reconciler(stores, view.settling, heard, stale=view.refresh)
             yield Standpoint(schema, stores, view, reconciler, Mover(stores, reconciler, schema, heard))
     finally:
         for store in stores.values():

@@ -29,7 +29,7 @@ from crossfade.operation import Action, Operation
 from crossfade.paths.sqlalchemy import SqlAlchemyPath
 from crossfade.repository import Repository, RepositorySettings
 from crossfade.stages import Side
-from crossfade.store import Store, record
+from crossfade.store import Store, view
 
 _POOL = 4
 _MOVE_DEADLINE = 20.0
@@ -164,7 +164,7 @@ def _crash_at(step: str) -> Callable[[str], Awaitable[None]]:
 
 def _make_deaf() -> None:
     """Let this process hear of no move by itself: it listens in the wrong place, and does not look for an hour."""
-    vars(record)["RECORD_CHANNEL"] = "crossfade_drill_deaf"
-    defaults = record.RecordView.__init__.__kwdefaults__
+    vars(view)["RECORD_CHANNEL"] = "crossfade_drill_deaf"
+    defaults = view.RecordView.__init__.__kwdefaults__
     assert defaults is not None
     defaults["poll"] = 3600.0

@@ -10,7 +10,7 @@ the mapping's `backward` and written through `forward`, and conditions and order
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -333,6 +333,8 @@ class Storage:
         element = kind.item_type if spec.is_list and isinstance(kind, ARRAY) else kind
         enum = enum_of(spec, self.schema.enums)
         codec = codec_for(spec, enum, element)
+        if said is not None and enum is not None:  # arrays of varchar and of text have no operators in common
+            codec = replace(codec, cast=sa.Text())
         decode = list_decoder(codec.decode) if spec.is_list else codec.decode
         return StoredField(
             spec,

@@ -17,7 +17,7 @@ from typing import Final
 from crossfade.embedded.process import Child
 from crossfade.errors import EmbeddedError
 from crossfade.events import Observer
-from crossfade.store.record import RecordView
+from crossfade.store.view import RecordView
 from marketplace.calls import Account
 from marketplace.demo.application import Application
 from marketplace.demo.facts import FACT, fact_from_json

@@ -18,8 +18,9 @@ from crossfade.schema import Schema
 from crossfade.stages import Side, Stage
 from crossfade.store import Store
 from crossfade.store.install import install
-from crossfade.store.record import Record, RecordView, read_records
+from crossfade.store.record import Record, read_records
 from crossfade.store.tables import Connection
+from crossfade.store.view import RecordView
 from small_schema import cuid_id, relation, scalar
 
 AUTHOR = {

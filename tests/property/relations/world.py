@@ -19,7 +19,8 @@ from crossfade.schema import Schema
 from crossfade.stages import Side, Stage, has_begun, is_forward, next_step
 from crossfade.store import Store
 from crossfade.store.install import install
-from crossfade.store.record import Record, RecordView
+from crossfade.store.record import Record
+from crossfade.store.view import RecordView
 from crossfade.testing import RecordingObserver
 
 from .graph import Graph, orphans_sql, records_of, schema_of, statements, tables_of
