@@ -148,7 +148,9 @@ class Repository:
         )
         followed = paths if self._settings.topology is Topology.SHARED else self._followers
         self._follower = Follower(
-            Sides(compared, followed, self.breakers, self._observer), self.queue, self._settings.follow_deadline
+            Sides(compared, followed, self.breakers, self._observer),
+            self.queue,
+            self._settings.follow_deadline,
         )
         separate = [path for side, path in self._followers.items() if path is not paths.get(side)]
         self._connections = Connections(

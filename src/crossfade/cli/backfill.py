@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from crossfade.cli.options import DEFAULT_FLAGS, FlagsOption, SchemaOption
+from crossfade.cli.options import DEFAULT_FLAGS, FlagsOption, MetricsPortOption, SchemaOption
 from crossfade.errors import ConfigurationError
 
 
@@ -65,15 +65,7 @@ def backfill(
     json: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write the outcome to this file.", show_default=False)
     ] = None,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=65535,
-            help="Serve Prometheus metrics on this port of the loopback; 0 takes a free one.",
-            show_default=False,
-        ),
-    ] = None,
+    metrics_port: MetricsPortOption = None,
     flags: FlagsOption = DEFAULT_FLAGS,
     schema: SchemaOption = None,
     by: Annotated[str | None, typer.Option(help="Who does it; your user name by default.")] = None,

@@ -30,6 +30,15 @@ BackupsOption: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+MetricsPortOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Serve Prometheus metrics on this port of the loopback; 0 takes a free one.",
+        show_default=False,
+    ),
+]
 DEFAULT_FLAGS = Path("flags")
 
 _PLACES = ("schema.prisma", "prisma/schema.prisma", "src/marketplace/schema.prisma")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossfade.cli.options import DEFAULT_FLAGS, FlagsOption, SchemaOption
+from crossfade.cli.options import DEFAULT_FLAGS, FlagsOption, MetricsPortOption, SchemaOption
 from crossfade.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -73,15 +73,7 @@ def verify(
     patience: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for rows that are on their way.")
     ] = 10.0,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=65535,
-            help="Serve Prometheus metrics on this port of the loopback; 0 takes a free one.",
-            show_default=False,
-        ),
-    ] = None,
+    metrics_port: MetricsPortOption = None,
     flags: FlagsOption = DEFAULT_FLAGS,
     schema: SchemaOption = None,
     by: Annotated[str | None, typer.Option(help="Who does it; your user name by default.")] = None,
