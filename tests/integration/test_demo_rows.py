@@ -28,7 +28,10 @@ async def two_stores(fresh_database: FreshDatabase) -> tuple[Dsn, Dsn]:
     await apply_legacy_schema(legacy)
     await upgrade_target(target)
     await seed_legacy(legacy, ROWS)
-    stores = {Side.PRISMA: Store(Side.PRISMA, legacy, SCHEMA), Side.SQLALCHEMY: Store(Side.SQLALCHEMY, target, SCHEMA)}
+    stores = {
+        Side.PRISMA: Store(Side.PRISMA, legacy, SCHEMA),
+        Side.SQLALCHEMY: Store(Side.SQLALCHEMY, target, SCHEMA),
+    }
     for store in stores.values():
         await install(store, by="test")
     await cover(stores, by="test")

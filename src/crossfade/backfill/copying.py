@@ -6,7 +6,8 @@ a reading of a moment ago. What cannot be inserted as it is goes one of three wa
 * its key is not in the target, because another row has one of its unique values: it is *left over*, and its key is
   noted to be verified, in the same transaction;
 * what it refers to is not in the target yet: it *waits*, and is left out. Rows of one chunk may refer to each other, so
-  those are taken out whose parents are neither in the target nor in the chunk, until none is left to be taken out;
+  those are taken out whose parents are neither in the target nor in the chunk, and those that refer to such. In the
+  end they are inserted without the references that may be NULL, and noted;
 * the target refuses it: the whole chunk fails, and whoever asked for it goes on with its halves.
 """
 
@@ -29,6 +30,7 @@ from crossfade.store.ranges import KeyRange, in_order, within
 from crossfade.store.tables import Connection, StoredReference, literal, quoted
 
 _STAGING = "crossfade_staging"
+_IS_ORPHAN = "s.ctid = ANY(ARRAY(SELECT place::tid FROM orphan))"
 
 
 class Copier:
@@ -59,8 +61,17 @@ class Copier:
             f"NOT EXISTS (SELECT FROM {self._table.quoted} t WHERE"
             f" {' AND '.join(f't.{quoted(name)} = {self._landed[name]}' for name in self._table.key)})"
         )
+        self._optional = self._find_optional()
         # As capture notes it: in the order of the table's own key.
         self._key_texts = f"ARRAY[{', '.join(f'({self._landed[name]})::text' for name in self._table.key)}]"
+
+    def _find_optional(self) -> tuple[str, ...]:
+        """The columns of references that can be left out of a row."""
+        table = self._table
+        optional = [
+            one for one in self._references() if all(table.columns[name].is_nullable for name in one.columns)
+        ]
+        return tuple(dict.fromkeys(name for one in optional for name in one.columns if name not in table.key))
 
     def reading(self, range_: KeyRange) -> str:
         """The query that reads a chunk, in the order of the key: its index, and the target's, are walked along."""
@@ -93,16 +104,35 @@ class Copier:
         if not read:  # the fence is asked nevertheless
             await target.execute(self._insert_sql)
             return Outcome()
-        waiting, left_over = 0, 0
         written = await self._insert(target, within_)
-        if written is None:
-            waiting = await self._leave_out_orphans(target, noted=finally_)
-            written = await self._insert_missing(target)
-        if written + waiting < read:
-            left_over = await self._note_left_over(target)
+        if written is not None:
+            left_over = await self._note_left_over(target) if written < read else 0
+            return Outcome(read, written, left_over)
+        await self._index(target)
         if finally_:
-            waiting, left_over = 0, left_over + waiting
+            return await self._land_finally(target, read)
+        waiting = await self._leave_out_orphans(target)
+        written = await self._insert_missing(target)
+        left_over = await self._note_left_over(target) if written + waiting < read else 0
         return Outcome(read, written, left_over, waiting)
+
+    async def _land_finally(self, target: Connection, read: int) -> Outcome:
+        """Insert also what waits for its parents, without the references that can be left out; all of it is noted."""
+        noted = await self._note_orphans(target)
+        try:
+            async with target.transaction():
+                if self._optional:
+                    nothing = ", ".join(f"{quoted(name)} = NULL" for name in self._optional)
+                    await target.execute(
+                        f"{self._orphans()} UPDATE {_STAGING} s SET {nothing} WHERE {_IS_ORPHAN}"
+                    )
+                await self._leave_out_orphans(target)
+                written = await self._insert_missing(target)
+        except asyncpg.IntegrityConstraintViolationError:  # such as a CHECK that wants one of them
+            await self._leave_out_orphans(target)
+            written = await self._insert_missing(target)
+        left_over = await self._note_left_over(target) if written < read else 0
+        return Outcome(read, written, max(noted, left_over))
 
     async def _insert(self, target: Connection, within_: KeyRange | None) -> int | None:
         """Insert everything, or nothing and return None if something is missing that it refers to."""
@@ -134,25 +164,25 @@ class Copier:
         except asyncpg.ObjectNotInPrerequisiteStateError:  # a deferrable constraint leaves no row out
             return _count(await target.execute(self._insert_by_key_sql))
 
-    async def _leave_out_orphans(self, target: Connection, *, noted: bool) -> int:
-        """Take the rows out of the staging table whose parents are missing; return how many the target lacks."""
-        for names in self._to_be_indexed():
+    async def _index(self, target: Connection) -> None:
+        """Let rows of one chunk find each other, or each would look through all of them."""
+        own = [one for one in self._references() if one.model == self._table.model]
+        for names in {one.columns for one in own} | {one.to_columns for one in own}:
             await target.execute(f"CREATE INDEX ON {_STAGING} ({listed(names)})")
         await target.execute(f"ANALYZE {_STAGING}")
-        total = int(
+
+    async def _leave_out_orphans(self, target: Connection) -> int:
+        """Take the rows out of the staging table whose parents are missing; return how many the target lacks."""
+        return int(
             await target.fetchval(
-                f"{self._orphans()}, gone AS (DELETE FROM {_STAGING} s"
-                " WHERE s.ctid = ANY(ARRAY(SELECT place::tid FROM orphan))"
-                f" RETURNING {self._key_texts} AS key, {self._missing} AS is_missing),"
-                f" noted AS (INSERT INTO {self._change} (model, key, op)"
-                f" SELECT {literal(self._table.model)}, key, 'V' FROM gone WHERE is_missing AND $1)"
-                " SELECT count(*) FROM gone WHERE is_missing",
-                noted,
+                f"{self._orphans()}, gone AS (DELETE FROM {_STAGING} s WHERE {_IS_ORPHAN}"
+                f" RETURNING {self._missing} AS is_missing) SELECT count(*) FROM gone WHERE is_missing"
             )
         )
-        if noted and total:
-            await ring(target)
-        return total
+
+    async def _note_orphans(self, target: Connection) -> int:
+        """Note them, to be verified; return how many."""
+        return await self._note(target, f"{self._orphans()}", f"{_IS_ORPHAN} AND {self._missing}")
 
     def _orphans(self) -> str:
         """The rows whose parents are neither in the target nor here, and those whose parents are such rows."""
@@ -182,11 +212,6 @@ class Copier:
         own = (one for one in self._references() if one.model == self._table.model)
         return tuple(dict.fromkeys(name for one in own for name in one.to_columns))
 
-    def _to_be_indexed(self) -> set[tuple[str, ...]]:
-        """What rows of one chunk find each other by, or each would look through all of them."""
-        own = [one for one in self._references() if one.model == self._table.model]
-        return {one.columns for one in own} | {one.to_columns for one in own}
-
     def _has_parent(self, reference: StoredReference) -> str:
         pairs = zip(reference.columns, reference.to_columns, strict=True)
         same = " AND ".join(f"p.{quoted(to)} = {self._landed[name]}" for name, to in pairs)
@@ -197,10 +222,13 @@ class Copier:
         return f"EXISTS (SELECT FROM {_STAGING} o WHERE {_equal(reference, 's', 'o')})"
 
     async def _note_left_over(self, target: Connection) -> int:
+        return await self._note(target, "", self._missing)
+
+    async def _note(self, target: Connection, with_: str, condition: str) -> int:
         noted = _count(
             await target.execute(
-                f"INSERT INTO {self._change} (model, key, op)"
-                f" SELECT {literal(self._table.model)}, {self._key_texts}, 'V' FROM {_STAGING} s WHERE {self._missing}"
+                f"{with_} INSERT INTO {self._change} (model, key, op)"
+                f" SELECT {literal(self._table.model)}, {self._key_texts}, 'V' FROM {_STAGING} s WHERE {condition}"
             )
         )
         if noted:
