@@ -132,7 +132,7 @@ class Copier:
             await self._leave_out_orphans(target)
             written = await self._insert_missing(target)
         left_over = await self._note_left_over(target) if written < read else 0
-        return Outcome(read, written, max(noted, left_over))
+        return Outcome(read, written, noted + left_over)
 
     async def _insert(self, target: Connection, within_: KeyRange | None) -> int | None:
         """Insert everything, or nothing and return None if something is missing that it refers to."""

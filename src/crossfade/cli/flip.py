@@ -55,6 +55,8 @@ def flip(
         typer.echo(f"{model}: {before} → {after}, asked for by {by or _user()} in {where}")
         for number, (step, text) in enumerate(_steps(before, after), start=1):
             typer.echo(f"  {number}. {step:<9} {text}")
+        for why in asyncio.run(_in_the_way(schema, flags, model, before, after)):
+            typer.echo(f"  it will wait, because {why}")
     if wait is not None:
         asyncio.run(_follow(models, model, wanted, wait))
 
@@ -70,6 +72,27 @@ async def _follow(models: Schema, model: str, wanted: Stage, seconds: float) -> 
         typer.echo(f"crossfade: {why}", err=True)
         raise typer.Exit(1)
     typer.echo(f"{model} is at {wanted}")
+
+
+async def _in_the_way(schema: Path | None, flags: Path, model: str, before: Stage, after: Stage) -> list[str]:
+    """Why the conductor will not take every step yet, as far as the stores that the environment names tell."""
+    from crossfade.cli.following import load_models, stores_in_environment
+    from crossfade.errors import OperatorError
+    from crossfade.gates import Coverage
+    from crossfade.settings import Settings
+
+    if Settings.from_environment().target_dsn is None:
+        return []
+    stores = stores_in_environment(load_models(schema, flags))
+    if stores is None:
+        return []
+    try:
+        return [gate.why for gate in await Coverage(stores).unmet([model], before, after)]
+    except OperatorError:  # the flag is written; whoever conducts will say what is wrong with a store
+        return []
+    finally:
+        for store in stores.values():
+            await store.close()
 
 
 def _known_models(schema: Path | None, flags: Path) -> frozenset[str]:
