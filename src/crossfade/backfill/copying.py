@@ -14,12 +14,12 @@ a reading of a moment ago. What cannot be inserted as it is goes one of three wa
 # ruff: noqa: S608 - every name is the catalog's own and quoted; bounds are quoted constants
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 
 import asyncpg
 
 from crossfade.backfill.chunks import Outcome
+from crossfade.backfill.orphans import IS_ORPHAN, STAGING, Orphans
 from crossfade.backfill.stream import stream
 from crossfade.stages import Side
 from crossfade.store import Store
@@ -27,10 +27,7 @@ from crossfade.store.columns import listed
 from crossfade.store.crossing import Crossing
 from crossfade.store.objects import CHANGE_CHANNEL
 from crossfade.store.ranges import KeyRange, in_order, within
-from crossfade.store.tables import Connection, StoredReference, literal, quoted
-
-_STAGING = "crossfade_staging"
-_IS_ORPHAN = "s.ctid = ANY(ARRAY(SELECT place::tid FROM orphan))"
+from crossfade.store.tables import Connection, literal, quoted
 
 
 class Copier:
@@ -38,7 +35,6 @@ class Copier:
 
     def __init__(self, crossing: Crossing, target: Store) -> None:
         self._crossing = crossing
-        self._parents = {table.model: table.quoted for table in target.tables}
         self._change = target.own("change")
         self._table = crossing.tables[Side.SQLALCHEMY]
         names = crossing.names(Side.SQLALCHEMY)
@@ -46,14 +42,16 @@ class Copier:
         staged = ", ".join(
             f"{quoted(name)} {column.wire}" for name, column in zip(names, crossing.columns, strict=True)
         )
-        self._stage_sql = f"CREATE TEMP TABLE {_STAGING} ({staged}) ON COMMIT DROP"
+        self._stage_sql = f"CREATE TEMP TABLE {STAGING} ({staged}) ON COMMIT DROP"
         self._landed = {
             name: column.landed(f"s.{quoted(name)}")
             for name, column in zip(names, crossing.columns, strict=True)
         }
+        parents = {table.model: table.quoted for table in target.tables}
+        self._orphans = Orphans(self._table, parents, self._landed)
         self._plain_sql = (
             f"INSERT INTO {self._table.quoted} ({listed(names)}) OVERRIDING SYSTEM VALUE"
-            f" SELECT {', '.join(self._landed.values())} FROM {_STAGING} s"
+            f" SELECT {', '.join(self._landed.values())} FROM {STAGING} s"
         )
         self._insert_sql = f"{self._plain_sql} ON CONFLICT DO NOTHING"
         self._insert_by_key_sql = f"{self._plain_sql} ON CONFLICT ({listed(self._table.key)}) DO NOTHING"
@@ -61,17 +59,8 @@ class Copier:
             f"NOT EXISTS (SELECT FROM {self._table.quoted} t WHERE"
             f" {' AND '.join(f't.{quoted(name)} = {self._landed[name]}' for name in self._table.key)})"
         )
-        self._optional = self._find_optional()
         # As capture notes it: in the order of the table's own key.
         self._key_texts = f"ARRAY[{', '.join(f'({self._landed[name]})::text' for name in self._table.key)}]"
-
-    def _find_optional(self) -> tuple[str, ...]:
-        """The columns of references that can be left out of a row."""
-        table = self._table
-        optional = [
-            one for one in self._references() if all(table.columns[name].is_nullable for name in one.columns)
-        ]
-        return tuple(dict.fromkeys(name for one in optional for name in one.columns if name not in table.key))
 
     def reading(self, range_: KeyRange) -> str:
         """The query that reads a chunk, in the order of the key: its index, and the target's, are walked along."""
@@ -85,7 +74,7 @@ class Copier:
     async def read(self, legacy: Connection, target: Connection, range_: KeyRange) -> int:
         """Read a chunk into the staging table; return how many rows."""
         await target.execute(self._stage_sql)
-        return await stream(legacy, self.reading(range_), target, _STAGING, self._names)
+        return await stream(legacy, self.reading(range_), target, STAGING, self._names)
 
     async def land(
         self, target: Connection, read: int, *, within_: KeyRange | None, finally_: bool
@@ -108,7 +97,7 @@ class Copier:
         if written is not None:
             left_over = await self._note_left_over(target) if written < read else 0
             return Outcome(read, written, left_over)
-        await self._index(target)
+        await self._orphans.index(target)
         if finally_:
             return await self._land_finally(target, read)
         waiting = await self._leave_out_orphans(target)
@@ -121,10 +110,10 @@ class Copier:
         noted = await self._note_orphans(target)
         try:
             async with target.transaction():
-                if self._optional:
-                    nothing = ", ".join(f"{quoted(name)} = NULL" for name in self._optional)
+                if self._orphans.optional:
+                    nothing = ", ".join(f"{quoted(name)} = NULL" for name in self._orphans.optional)
                     await target.execute(
-                        f"{self._orphans()} UPDATE {_STAGING} s SET {nothing} WHERE {_IS_ORPHAN}"
+                        f"{self._orphans.find()} UPDATE {STAGING} s SET {nothing} WHERE {IS_ORPHAN}"
                     )
                 await self._leave_out_orphans(target)
                 written = await self._insert_missing(target)
@@ -144,10 +133,10 @@ class Copier:
                         return _count(await target.execute(self._plain_sql))
             async with target.transaction():  # what refers to nothing undoes the whole
                 return await self._insert_missing(target)
-        except asyncpg.ForeignKeyViolationError as error:
-            if any(reference.name == error.constraint_name for reference in self._table.references):
-                return None
-            raise
+        except asyncpg.ForeignKeyViolationError:
+            if not self._orphans.may_be:
+                raise
+            return None
 
     async def _has_any(self, target: Connection, range_: KeyRange) -> bool:
         return bool(
@@ -164,62 +153,18 @@ class Copier:
         except asyncpg.ObjectNotInPrerequisiteStateError:  # a deferrable constraint leaves no row out
             return _count(await target.execute(self._insert_by_key_sql))
 
-    async def _index(self, target: Connection) -> None:
-        """Let rows of one chunk find each other, or each would look through all of them."""
-        own = [one for one in self._references() if one.model == self._table.model]
-        for names in {one.columns for one in own} | {one.to_columns for one in own}:
-            await target.execute(f"CREATE INDEX ON {_STAGING} ({listed(names)})")
-        await target.execute(f"ANALYZE {_STAGING}")
-
     async def _leave_out_orphans(self, target: Connection) -> int:
         """Take the rows out of the staging table whose parents are missing; return how many the target lacks."""
         return int(
             await target.fetchval(
-                f"{self._orphans()}, gone AS (DELETE FROM {_STAGING} s WHERE {_IS_ORPHAN}"
+                f"{self._orphans.find()}, gone AS (DELETE FROM {STAGING} s WHERE {IS_ORPHAN}"
                 f" RETURNING {self._missing} AS is_missing) SELECT count(*) FROM gone WHERE is_missing"
             )
         )
 
     async def _note_orphans(self, target: Connection) -> int:
         """Note them, to be verified; return how many."""
-        return await self._note(target, f"{self._orphans()}", f"{_IS_ORPHAN} AND {self._missing}")
-
-    def _orphans(self) -> str:
-        """The rows whose parents are neither in the target nor here, and those whose parents are such rows."""
-        own = [one for one in self._references() if one.model == self._table.model]
-        first = " OR ".join(
-            f"({_given(reference)} AND NOT {self._has_parent(reference)}"
-            f"{f' AND NOT {self._has_parent_here(reference)}' if reference in own else ''})"
-            for reference in self._references()
-        )
-        carried = listed(self._carried(), "s.")
-        first = f"SELECT s.ctid::text AS place{carried and ', '}{carried} FROM {_STAGING} s WHERE {first}"
-        if not own:
-            return f"WITH orphan AS ({first})"
-        falls = " OR ".join(
-            f"({_equal(reference, 's', 'o')} AND NOT {self._has_parent(reference)})" for reference in own
-        )
-        return (
-            f"WITH RECURSIVE orphan AS ({first}"
-            f" UNION SELECT s.ctid::text, {carried} FROM orphan o JOIN {_STAGING} s ON {falls})"
-        )
-
-    def _references(self) -> Sequence[StoredReference]:
-        return [one for one in self._table.references if set(one.columns) <= set(self._names)]
-
-    def _carried(self) -> tuple[str, ...]:
-        """The columns by which rows of this table are referred to from this table."""
-        own = (one for one in self._references() if one.model == self._table.model)
-        return tuple(dict.fromkeys(name for one in own for name in one.to_columns))
-
-    def _has_parent(self, reference: StoredReference) -> str:
-        pairs = zip(reference.columns, reference.to_columns, strict=True)
-        same = " AND ".join(f"p.{quoted(to)} = {self._landed[name]}" for name, to in pairs)
-        return f"EXISTS (SELECT FROM {self._parents[reference.model]} p WHERE {same})"
-
-    @staticmethod
-    def _has_parent_here(reference: StoredReference) -> str:
-        return f"EXISTS (SELECT FROM {_STAGING} o WHERE {_equal(reference, 's', 'o')})"
+        return await self._note(target, f"{self._orphans.find()}", f"{IS_ORPHAN} AND {self._missing}")
 
     async def _note_left_over(self, target: Connection) -> int:
         return await self._note(target, "", self._missing)
@@ -228,7 +173,7 @@ class Copier:
         noted = _count(
             await target.execute(
                 f"{with_} INSERT INTO {self._change} (model, key, op)"
-                f" SELECT {literal(self._table.model)}, {self._key_texts}, 'V' FROM {_STAGING} s WHERE {condition}"
+                f" SELECT {literal(self._table.model)}, {self._key_texts}, 'V' FROM {STAGING} s WHERE {condition}"
             )
         )
         if noted:
@@ -239,15 +184,6 @@ class Copier:
 async def ring(connection: Connection) -> None:
     """Wake reconcilers that sleep, when this transaction ends."""
     await connection.execute("SELECT pg_notify($1, '')", CHANGE_CHANNEL)
-
-
-def _given(reference: StoredReference) -> str:
-    return " AND ".join(f"s.{quoted(name)} IS NOT NULL" for name in reference.columns)
-
-
-def _equal(reference: StoredReference, child: str, parent: str) -> str:
-    pairs = zip(reference.columns, reference.to_columns, strict=True)
-    return " AND ".join(f"{child}.{quoted(name)} = {parent}.{quoted(to)}" for name, to in pairs)
 
 
 def _count(status: str) -> int:

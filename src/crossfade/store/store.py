@@ -181,7 +181,11 @@ class Store:
 
     async def begin(self, connection: Connection, *, follower: bool = False, bulk: bool = False) -> None:
         """Make the settings of a transaction of this store that has just begun."""
-        await connection.execute(f"SELECT {_SPELLING}{_role(follower=follower)}{_BULK if bulk else ''}")
+        # What a deferred constraint refuses would be known at the commit, too late to put one row off.
+        immediate = "SET CONSTRAINTS ALL IMMEDIATE; " if follower else ""
+        await connection.execute(
+            f"{immediate}SELECT {_SPELLING}{_role(follower=follower)}{_BULK if bulk else ''}"
+        )
 
     async def listen_connection(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection of its own, for LISTEN or a session's lock; whoever asks closes it.
