@@ -9,6 +9,7 @@ from crossfade.moving import Mover
 from crossfade.stages import Side, is_final
 from crossfade.store.line import Line
 from crossfade.store.objects import targets
+from crossfade.store.progress import PROGRESS_BY_MODEL
 from crossfade.store.record import Record, advance
 from crossfade.store.tables import Connection, StoredTable, quoted
 from crossfade.store.triggers import capture_function, capture_triggers, fence_triggers
@@ -74,9 +75,10 @@ async def _strip(mover: Mover, line: Line, table: StoredTable) -> None:
                 await connection.execute(f"DROP TRIGGER IF EXISTS {quoted(trigger.name)} ON {target}")
         function = capture_function(home, table).name
         await connection.execute(f"DROP FUNCTION IF EXISTS {quoted(home)}.{quoted(function)}()")
-        await connection.execute(
-            f"DELETE FROM {line.store.own('change')} WHERE model = $1",  # noqa: S608
-            table.model,
-        )
+        for notes in ("change", *PROGRESS_BY_MODEL):
+            await connection.execute(
+                f"DELETE FROM {line.store.own(notes)} WHERE model = $1",  # noqa: S608
+                table.model,
+            )
 
     await line.transact(work, deadline=mover.settings.freeze_deadline)

@@ -12,6 +12,9 @@ from crossfade.store.tables import quoted
 
 PROGRESS_TABLES = ("backfill", "chunk", "deferred", "verification", "difference", "probe")
 
+PROGRESS_BY_MODEL = ("backfill", "chunk", "deferred", "verification", "difference")
+"""Those whose rows belong to a model."""
+
 
 def progress(home: str) -> list[str]:
     """The statements that create these tables; those that exist are left as they are."""
