@@ -45,7 +45,7 @@ def demo(place: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         # Whoever runs the tests in a shell's background has Ctrl-C ignored, and so would have the demo.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - no lock taken
     )
     try:
         yield process

@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 from places import Places
 
+from crossfade.covering import cover
 from crossfade.errors import StageMoveError
 from crossfade.finalizing import finalize
 from crossfade.stages import Side, Stage
@@ -27,6 +28,7 @@ async def triggers(places: Places, side: Side, model: str) -> int:
 async def test_a_final_model_has_nothing_of_crossfade_left(places: Places) -> None:
     """Neither triggers nor captured keys, its many-to-many tables included; the others keep theirs. Twice is once."""
     models = ("Author", "Book", "Tag")
+    await cover(places.stores, by="ada")
     await places.bring(models, *ON_THE_WAY, Stage.COMPLETE)
     await places.write(Side.SQLALCHEMY, "INSERT INTO books (title) VALUES ('one')")
     await finalize(places.mover(), "Book", by="ada")
@@ -38,6 +40,9 @@ async def test_a_final_model_has_nothing_of_crossfade_left(places: Places) -> No
         assert [0, 0, 6] == [await triggers(places, side, model) for model in ("Book", "_BookToTag", "Tag")]
         count = "SELECT count(*) FROM crossfade.change WHERE model = 'Book'"
         assert 0 == await places.write(side, count)
+    for notes in ("backfill", "verification"):
+        left = f"SELECT string_agg(model, ' ' ORDER BY model) FROM crossfade.{notes}"
+        assert "Author Tag" == await places.write(Side.SQLALCHEMY, left)
     with pytest.raises(StageMoveError, match="it is final"):
         await places.mover().move(["Book"], Stage.RAMPDOWN, by="test")
     assert [] == await places.mover().recover()

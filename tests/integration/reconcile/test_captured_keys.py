@@ -126,3 +126,19 @@ async def test_a_unique_value_passes_from_a_deleted_row_to_a_new_one(words: Twin
 
     assert 2 == await words.reconciler().settle_keys("Word", [("2",)])
     assert [2] == await words.column(S, 'SELECT id FROM "Word"')
+
+
+async def test_a_constraint_that_is_checked_late_keeps_one_row_back_and_no_other(make: Any) -> None:
+    """A duplicate that only the target refuses, at the commit, is put off with its reason; the rest is copied."""
+    words = await make(
+        WORDS,
+        DDL.replace("rank integer UNIQUE", "rank integer"),
+        DDL.replace("rank integer UNIQUE", "rank integer UNIQUE DEFERRABLE INITIALLY DEFERRED"),
+    )
+    await words.write(P, """INSERT INTO "Word" VALUES (1, 'one', 7), (2, 'two', 7), (3, 'three', 8)""")
+    reconciler = words.reconciler()
+
+    assert not await reconciler.drain(["Word"], 3.0)
+
+    assert 2 == len(await words.column(S, 'SELECT id FROM "Word"'))
+    assert ["23505"] == [problem.problem.split()[0] for problem in await reconciler.problems(["Word"])]
