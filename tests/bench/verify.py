@@ -23,13 +23,12 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from crossfade.verify.verify import Verify
-
 from bench.bulk import FILL_ENTRIES, FILL_OWNERS, WIDE, WIDE_DDL, Scene, scene
 from bench.figures import Figure, median_ratio, report
 from crossfade.events import NullObserver
 from crossfade.reconcile import Reconciler
 from crossfade.stages import Side
+from crossfade.verify.verify import Verify
 
 ROWS = 1_000_000
 STEP = 100_000
