@@ -6,6 +6,9 @@ This is the composition root that an application uses::
     async with Migration(schema, paths, FileFlags(...), stores=stores, followers=...) as migration:
         db = DatabaseClient(migration.repository)
 
+With one store, which is the topology `shared`, there is nothing to keep level: no followers, no reconciler, no fence. A
+move is then one write of the record, and both clients go on writing to the same tables.
+
 Flags are requests. Where a model stands is what the record in the stores says; nothing is served before it has been
 read, and from then on this process follows it. One process at a time, whichever is the leader, walks the models
 towards their requests; every process helps to keep the stores level.
@@ -16,22 +19,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from typing import Self
 
 from crossfade.conductor import Conductor
-from crossfade.errors import StoreUnavailableError
+from crossfade.errors import ConfigurationError, StoreUnavailableError
 from crossfade.events import CaptureLagged, NullObserver, Observer, Observers
 from crossfade.flags import Flag, FlagProvider
 from crossfade.gates import Coverage, Gates, NoGates
 from crossfade.mapping import NO_MAPPINGS, Mappings
-from crossfade.moving import CrashPoint, Mover, MoveSettings
+from crossfade.moving import CrashPoint, Mover, MoveSettings, NothingToCarry
 from crossfade.operation import Pinner
 from crossfade.paths import Path
 from crossfade.planner import Planner
 from crossfade.reconcile import Reconciler, ReconcileSettings
 from crossfade.repository import Repository, RepositorySettings
 from crossfade.schema import Schema
-from crossfade.stages import Side, has_begun
+from crossfade.stages import Side, Topology, has_begun
 from crossfade.store import Store
 from crossfade.store.crossing import check_crossings
 from crossfade.store.record import Record
@@ -47,7 +51,8 @@ class Migration:
         schema: the models.
         paths: how each side is asked in the application's name.
         flags: where requests come from.
-        stores: the databases behind the sides, with crossfade's objects installed.
+        stores: the databases behind the sides, with crossfade's objects installed; that of Prisma alone where both
+            sides share it.
         followers: how each side is written to as a follower.
         observer: who hears what happened.
         settings: bounds of the repository.
@@ -63,6 +68,7 @@ class Migration:
     repository: Repository
     conductor: Conductor
     reconciler: Reconciler
+    """Only where there are two stores."""
     mover: Mover
     view: RecordView
 
@@ -84,6 +90,10 @@ class Migration:
         reconcile: bool = True,
         at: Callable[[CrashPoint], Awaitable[None]] | None = None,
     ) -> None:
+        if not stores or (len(stores) == 1 and Side.PRISMA not in stores):
+            raise ConfigurationError(
+                "give the stores of both sides, or that of Prisma alone where they share it"
+            )
         self._schema = schema
         self._paths = paths
         self._flags = flags
@@ -111,9 +121,10 @@ class Migration:
             await self._open_stores(stack)
             self.view = await stack.enter_async_context(RecordView(self._stores))
             await self._check_tables()
-            self.reconciler = Reconciler(
-                self._stores, self._authority, self._observer, self._reconciling, stale=self.view.refresh
-            )
+            if not self._is_shared:
+                self.reconciler = Reconciler(
+                    self._stores, self._authority, self._observer, self._reconciling, stale=self.view.refresh
+                )
             self.repository = Repository(
                 self._schema,
                 self._paths,
@@ -123,10 +134,10 @@ class Migration:
                     for name, record in self.view.records.items()
                     if name in self._schema.models
                 },
-                settler=self.reconciler,
+                settler=None if self._is_shared else self.reconciler,
                 records=self.view,
                 observer=self._observer,
-                settings=self._settings,
+                settings=self._bounds(),
                 pinner=self._pinner,
                 mappings=self._mappings(),
             )
@@ -136,15 +147,15 @@ class Migration:
             await stack.enter_async_context(self.repository)
             for name, flag in flags.items():
                 self.repository.sample(name, flag.sample)
-            self.reconciler.start(background=self._reconcile)
-            stack.push_async_callback(self.reconciler.close)
-            self.mover = Mover(
-                self._stores, self.reconciler, self._schema, self._observer, self._moves, at=self._at
-            )
+            if not self._is_shared:
+                self.reconciler.start(background=self._reconcile)
+                stack.push_async_callback(self.reconciler.close)
+            carrier = NothingToCarry() if self._is_shared else self.reconciler
+            self.mover = Mover(self._stores, carrier, self._schema, self._observer, self._moves, at=self._at)
             self.conductor = Conductor(
                 self.mover,
                 self.view,
-                Planner(self._schema),
+                Planner(self._schema, self._topology),
                 self._observer,
                 self._stores,
                 gates=self._gates,
@@ -153,16 +164,26 @@ class Migration:
             await stack.enter_async_context(self.conductor)
             for flag in flags.values():
                 self._request(flag)
-            for task in (
-                asyncio.create_task(self._follow_flags(changes), name="flags"),
-                asyncio.create_task(self._watch_lag(), name="capture-lag"),
-            ):
-                stack.push_async_callback(_stop, task)
+            stack.push_async_callback(_stop, asyncio.create_task(self._follow_flags(changes), name="flags"))
+            if not self._is_shared:
+                stack.push_async_callback(_stop, asyncio.create_task(self._watch_lag(), name="capture-lag"))
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    @property
+    def _is_shared(self) -> bool:
+        return len(self._stores) == 1
+
+    @property
+    def _topology(self) -> Topology:
+        return Topology.SHARED if self._is_shared else Topology.SEPARATE
+
+    def _bounds(self) -> RepositorySettings:
+        """The repository's settings, in the topology that the stores make."""
+        return replace(self._settings or RepositorySettings(), topology=self._topology)
 
     async def _open_stores(self, stack: AsyncExitStack) -> None:
         """Open the stores and make sure that they are installed; one that is away is opened when it is back."""

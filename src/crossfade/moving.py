@@ -39,7 +39,7 @@ from crossfade.store.record import Record, SupersededError, advance, effective, 
 from crossfade.store.store import Store
 from crossfade.store.tables import Connection
 
-__all__ = ["CRASH_POINTS", "CrashPoint", "MoveSettings", "Mover", "Step"]
+__all__ = ["CRASH_POINTS", "CrashPoint", "MoveSettings", "Mover", "NothingToCarry", "Step"]
 
 T = TypeVar("T")
 
@@ -49,6 +49,21 @@ RECOVERY = "recovery"
 
 async def _nothing(_: CrashPoint) -> None:
     pass
+
+
+class NothingToCarry:
+    """Where both sides share a store, no row is ever to be carried over."""
+
+    async def catch_up(self, _models: Sequence[str], _deadline: float) -> bool:
+        """There is nothing left."""
+        return True
+
+    async def drain(self, _models: Sequence[str], _deadline: float) -> bool:
+        """There is nothing left."""
+        return True
+
+    async def drain_within(self, _connection: Connection, _side: Side, _models: Sequence[str]) -> None:
+        """There is nothing to do."""
 
 
 class Mover:

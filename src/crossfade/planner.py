@@ -6,7 +6,16 @@ from collections.abc import Mapping
 
 from crossfade.errors import StageMoveError
 from crossfade.schema import Schema
-from crossfade.stages import MOVES, Stage, has_begun, has_moved, is_final, is_forward, moves_authority
+from crossfade.stages import (
+    MOVES,
+    Stage,
+    Topology,
+    has_begun,
+    has_moved,
+    is_final,
+    is_forward,
+    moves_authority,
+)
 
 
 class Planner:
@@ -18,10 +27,13 @@ class Planner:
       to is kept on both sides, in a circle of references as well, and so are the models whose rows can forbid the
       deletion of its own.
     * A model is `complete` only when everything it is related to has at least reached `live`.
+
+    In a shared store every row is there for both sides, so none of these holds: a model moves by itself.
     """
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, topology: Topology = Topology.SEPARATE) -> None:
         self._schema = schema
+        self._is_shared = topology is Topology.SHARED
         self._parents = {spec.name: _strict_parents(schema, spec.name) for spec in schema}
         self._children = {
             name: frozenset(child for child, parents in self._parents.items() if name in parents)
@@ -40,6 +52,8 @@ class Planner:
         current = stages[model]
         if (current, wanted) not in MOVES:
             raise StageMoveError(model, current, wanted, "a model moves one step at a time")
+        if self._is_shared:
+            return
         blockers, remedy = self._blockers(stages, model, current, wanted)
         if blockers:
             names = ", ".join(f"{name} ({stages[name]})" for name in sorted(blockers))

@@ -15,8 +15,8 @@ class Standing:
     """One model's standing.
 
     `alone` is the model's name as the only one an operation touches. `epoch` is that of the record it follows. `awaits`
-    is set while the model straddles, that is, while a neighbour's writes belong to the other side; `restricted_by` are
-    the models on the other side whose rows can forbid the deletion of one of this model's.
+    is set while the model straddles, that is, while a neighbour's writes belong to the other side's store;
+    `restricted_by` are the models in the other store whose rows can forbid the deletion of one of this model's.
     """
 
     spec: ModelSpec
@@ -33,6 +33,7 @@ class Standings:
 
     def __init__(self, schema: Schema, topology: Topology, stages: Mapping[str, Stage]) -> None:
         self._schema = schema
+        self._is_shared = topology is Topology.SHARED
         self._plans = PLANS[topology]
         at = {spec.name: Stage.OFF for spec in schema} | dict(stages)
         self.models = {
@@ -57,11 +58,15 @@ class Standings:
     def authority_over(self, models: Iterable[str]) -> Side:
         """Return the side that has the authority over all of `models`.
 
+        In a shared store either side can write to all of them; Prisma does until the last one has moved.
+
         Raises:
-            MixedAuthorityError: they belong to different sides.
+            MixedAuthorityError: they belong to different stores.
         """
         names = frozenset(models)
         authorities = {self.models[name].plan.authority for name in names}
+        if len(authorities) > 1 and self._is_shared:
+            return Side.PRISMA
         if len(authorities) > 1:
             raise MixedAuthorityError(sorted(names))
         return authorities.pop()
@@ -80,6 +85,8 @@ class Standings:
         return any(self.models[name].awaits for name in models)
 
     def _note_neighbours(self) -> None:
+        if self._is_shared:  # a row that one side has written is there for the other
+            return
         for name, state in self.models.items():
             mine = state.plan.authority
             others = (self.models[other].plan.authority for other in self._schema.neighbours(name))

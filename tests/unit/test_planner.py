@@ -4,7 +4,7 @@ import pytest
 
 from crossfade.errors import StageMoveError, UnknownModelError
 from crossfade.planner import Planner
-from crossfade.stages import Stage
+from crossfade.stages import MOVES, Stage, Topology
 from small_schema import SMALL
 
 PLANNER = Planner(SMALL)  # Author is the parent of Book
@@ -89,3 +89,14 @@ def test_an_unknown_model_is_refused() -> None:
     """With the list of those there are."""
     with pytest.raises(UnknownModelError, match="unknown model 'Autor'; the schema has Author, Book"):
         PLANNER.check_move({}, "Autor", Stage.LIVE)
+
+
+@pytest.mark.parametrize(("current", "wanted"), sorted(MOVES))
+def test_in_a_shared_store_a_model_moves_by_itself(current: Stage, wanted: Stage) -> None:
+    """Every row is there for both sides, wherever its neighbours stand; a step is still a step."""
+    planner = Planner(SMALL, Topology.SHARED)
+    for other in Stage:
+        planner.check_move({"Author": current, "Book": other}, "Author", wanted)
+
+    with pytest.raises(StageMoveError, match="one step at a time"):
+        planner.check_move({"Author": Stage.OFF, "Book": Stage.OFF}, "Author", Stage.LIVE)
