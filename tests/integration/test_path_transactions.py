@@ -96,7 +96,9 @@ async def test_a_begin_that_is_cancelled(opened: OpenSide) -> None:
         begun = asyncio.create_task(opened.path.begin(timeout=60))
         for _ in range(turns):
             await asyncio.sleep(0)
-        begun.cancel()
+        if not begun.cancel():  # the store was quicker than the turns
+            await (await begun).rollback()
+            continue
         with pytest.raises(asyncio.CancelledError):
             await begun
 
