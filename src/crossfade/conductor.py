@@ -32,7 +32,8 @@ from crossfade.store.view import RecordView
 
 _ELECTION_SECONDS = 0.5
 _LONGEST_WAIT = 5.0
-"""A hand-over that fails again and again keeps writers waiting each time, so it is tried ever more rarely."""
+"""A hand-over that fails again and again keeps writers waiting each time, so it is tried ever more rarely; and so is a
+step before which gates are shut."""
 
 
 _TROUBLE: tuple[type[Exception], ...] = (
@@ -237,7 +238,7 @@ class Conductor:
         try:
             with self._under_way(models, step):
                 self._check(models, step)
-                await self._pass_gates(models, current, step)
+                await self._pass_gates(cohort, models, current, step)
                 await self._mover.move(models, step, by=by)
         except _TROUBLE as refusal:
             why = refusal.reason if isinstance(refusal, StageMoveError) else _told(refusal)
@@ -274,7 +275,7 @@ class Conductor:
             self._planner.check_move(stages, model, step)
             self._planner.check_move(stages | others, model, step)
 
-    async def _pass_gates(self, models: Sequence[str], current: Stage, step: Stage) -> None:
+    async def _pass_gates(self, cohort: _Cohort, models: Sequence[str], current: Stage, step: Stage) -> None:
         """Return if every gate of the step holds.
 
         Raises:
@@ -282,6 +283,7 @@ class Conductor:
         """
         unmet = await self._gates.unmet(models, current, step)
         if unmet:
+            cohort.failures += 1  # it may take days, and the stores are asked each time
             named = [gate.why if len(models) == 1 else f"{gate.model}: {gate.why}" for gate in unmet]
             raise StageMoveError(unmet[0].model, current, step, "; ".join(named))
 

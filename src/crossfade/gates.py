@@ -1,7 +1,11 @@
 """What must hold before a model may advance, and what to do about it where it does not.
 
 A gate is asked before each step forward. It answers with a figure, so that a refusal says how far a model is from what
-is asked. Three gates come from the target store's own books:
+is asked.
+
+* `captured`: capture and fence of both stores see every write to the model's tables, as their catalogs have it now.
+
+Three more come from the target store's own books:
 
 * `indexed`: no index and no foreign key is off the model's tables that a backfill has taken off to copy faster. Nothing
   may be written to both stores before they are back.
@@ -27,11 +31,13 @@ from crossfade.errors import StoreUnavailableError
 from crossfade.forcing import FORCED_EPOCHS
 from crossfade.stages import Side, Stage, is_forward, reads_target
 from crossfade.store import Store
+from crossfade.store.problems import installed_problems
 
 
 class GateName(StrEnum):
     """The gates there are."""
 
+    CAPTURED = "captured"
     INDEXED = "indexed"
     BACKFILLED = "backfilled"
     VERIFIED = "verified"
@@ -95,7 +101,7 @@ WHERE raised >= $1 GROUP BY model
 
 
 class Coverage:
-    """The gates `indexed`, `backfilled` and `verified`, as both stores' books have them; these need not be open."""
+    """The gates above, as the stores' catalogs and books have them. The stores need not be open."""
 
     def __init__(self, stores: Mapping[Side, Store]) -> None:
         self._stores = stores
@@ -104,9 +110,17 @@ class Coverage:
         """Return what does not hold: see `Gates.unmet`. Copies matter as soon as the target store answers reads."""
         if not is_forward(current, wanted):
             return []
-        asked = set(GateName) if reads_target(wanted) else {GateName.INDEXED}
+        asked = set(GateName) if reads_target(wanted) else {GateName.CAPTURED, GateName.INDEXED}
         found = await self.read(models)
         return [gate for model in models for gate in found[model] if gate.name in asked and not gate.holds]
+
+    async def _unseen(self, model: str) -> list[str]:
+        """What is wrong with capture and fence of a model's tables, in either store."""
+        return [
+            f"{problem} (in the store of {side})"
+            for side, store in self._stores.items()
+            for problem in await installed_problems(store, [model])
+        ]
 
     async def read(self, models: Sequence[str]) -> dict[str, list[Gate]]:
         """Return every gate of each model.
@@ -127,6 +141,7 @@ class Coverage:
                     )
                 }
             await target.open()
+            unseen = {model: await self._unseen(model) for model in models}
             tables = {model: [table.model for table in target.tables.of([model])] for model in models}
             async with target.transaction() as connection:
                 books = {
@@ -144,12 +159,21 @@ class Coverage:
             raise StoreUnavailableError(target.where, str(error) or type(error).__name__) from error
         return {
             model: [
+                _captured(model, unseen[model]),
                 _indexed(model, [books[name] for name in names]),
                 _backfilled(model, [books[name] for name in names], installed),
                 _verified(model, [books[name] for name in names], installed, forced.get(model)),
             ]
             for model, names in tables.items()
         }
+
+
+def _captured(model: str, problems: Sequence[str]) -> Gate:
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        figure = f"{problems[0]}{more}"
+        return Gate(model, GateName.CAPTURED, figure, "`crossfade install --check` lists everything")
+    return Gate(model, GateName.CAPTURED, "every write is seen in both stores", "")
 
 
 def _indexed(model: str, books: Sequence[asyncpg.Record]) -> Gate:

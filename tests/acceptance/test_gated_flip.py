@@ -71,7 +71,7 @@ def test_a_flip_says_what_it_will_wait_for(desk: Desk) -> None:
 
     assert "it will wait, because it is not backfilled: User has not been copied" in asked
     assert "it will wait, because it is not verified: User has not been verified as a whole" in asked
-    assert {"indexed": "yes", "backfilled": "User has not been copied"} == {
+    assert {"captured": "yes", "indexed": "yes", "backfilled": "User has not been copied"} == {
         name: said for name, said in desk.gates("User").items() if name != "verified"
     }
     assert "stage: shadow" in (desk.flags / "User.yaml").read_text()

@@ -43,10 +43,10 @@ def flip(
     if model not in known:
         raise UnknownModelError(model, sorted(known))
     if wait is not None:
-        from crossfade.cli.following import load_models, needed_stores
+        from crossfade.cli.following import load_models, needed_followed_stores
 
         models = load_models(schema, flags)
-        needed_stores(models)  # said before anything changes
+        needed_followed_stores(models)  # said before anything changes
     before, after = write_stage(flags, model, wanted)
     where = flags / f"{model}.yaml"
     if before is after:
@@ -62,9 +62,9 @@ def flip(
 
 
 async def _follow(models: Schema, model: str, wanted: Stage, seconds: float) -> None:
-    from crossfade.cli.following import needed_stores, standing_on
+    from crossfade.cli.following import needed_followed_stores, standing_on
 
-    async with standing_on(models, needed_stores(models)) as standpoint:
+    async with standing_on(models, needed_followed_stores(models)) as standpoint:
         # Entries of before the request are of no interest; one that came right after it may be missed, the record not.
         after = await standpoint.last_entry()
         why = await standpoint.follow(model, wanted, after=after, seconds=seconds)

@@ -21,7 +21,7 @@ from crossfade.schema import Schema
 from crossfade.settings import Settings
 from crossfade.stages import Side, Stage, Topology
 from crossfade.store import Store
-from crossfade.store.homes import homes_of
+from crossfade.store.homes import HOME, homes_of
 from crossfade.store.leadership import Leadership
 from crossfade.store.record import read_history
 from crossfade.store.view import RecordView
@@ -95,6 +95,18 @@ def stores_in_environment(schema: Schema) -> dict[Side, Store] | None:
     return {side: Store(side, dsn, schema, home=homes[side], mappings=mappings) for side, dsn in dsns.items()}
 
 
+def followed_stores(schema: Schema) -> dict[Side, Store] | None:
+    """The stores that hold the record: both that the environment names, or the one that both sides share; or None.
+
+    Raises:
+        ConfigurationError: it contradicts itself, or the mappings that it names cannot be used.
+    """
+    settings = Settings.from_environment()
+    if settings.topology is Topology.SHARED and settings.legacy_dsn is not None:
+        return {Side.PRISMA: Store(Side.PRISMA, settings.legacy_dsn, schema, home=HOME)}
+    return stores_in_environment(schema)
+
+
 def load_models(schema: Path | None, flags: Path) -> Schema:
     """Read the schema, for a command that cannot do without.
 
@@ -121,6 +133,15 @@ def needed_stores(schema: Schema) -> dict[Side, Store]:
             "this works on both stores: set CROSSFADE_LEGACY_DSN and CROSSFADE_TARGET_DSN"
         )
     return stores
+
+
+def needed_followed_stores(schema: Schema) -> dict[Side, Store]:
+    """The same for a command that only follows the record, so that one store is enough where both sides share it.
+
+    Raises:
+        ConfigurationError: the environment names none.
+    """
+    return followed_stores(schema) or needed_stores(schema)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ import typer
 
 from crossfade.cli.options import DEFAULT_FLAGS, FlagsOption, SchemaOption
 from crossfade.errors import ConfigurationError
-from crossfade.stages import Side, Stage
+from crossfade.stages import Side, Stage, Topology
 
 if TYPE_CHECKING:
     from crossfade.cli.following import Standpoint
@@ -43,7 +44,7 @@ def rollback(
     Without --force nothing is lost: `off` is asked for in the flag file, and the model walks back step by step. Where
     no process conducts, this one does.
     """
-    from crossfade.cli.following import load_models, needed_stores, stores_in_environment, user
+    from crossfade.cli.following import followed_stores, load_models, needed_stores, user
     from crossfade.flags.files import write_stage
 
     who = by or user()
@@ -56,7 +57,7 @@ def rollback(
         needed_stores(models)  # said before anything changes
         asyncio.run(_force(models, model, flags, who, reason, file))
         return
-    stores = stores_in_environment(models)
+    stores = followed_stores(models)
     before, _ = write_stage(flags, model, Stage.OFF)
     typer.echo(f"{model}: {before} → off, asked for by {who} in {flags / f'{model}.yaml'}")
     if stores is None:
@@ -66,10 +67,10 @@ def rollback(
 
 
 async def _walk_back(models: Schema, model: str, by: str, seconds: float) -> None:
-    from crossfade.cli.following import needed_stores, standing_on
+    from crossfade.cli.following import needed_followed_stores, standing_on
     from crossfade.store.leadership import Leadership
 
-    async with standing_on(models, needed_stores(models)) as standpoint:
+    async with standing_on(models, needed_followed_stores(models)) as standpoint:
         after = await standpoint.last_entry()
         if await Leadership(standpoint.stores[Side.PRISMA]).is_taken():
             why = await standpoint.follow(model, Stage.OFF, after=after, seconds=seconds)
@@ -89,9 +90,10 @@ async def _conduct(standpoint: Standpoint, model: str, by: str, after: int, seco
 
     typer.echo("no process conducts now: this one does until the model is at off", err=True)
     at = standpoint
-    planner = Planner(at.schema)
+    is_shared = len(at.stores) == 1
+    planner = Planner(at.schema, Topology.SHARED if is_shared else Topology.SEPARATE)
     async with (
-        at.reconciler,
+        nullcontext() if is_shared else at.reconciler,
         Conductor(at.mover, at.view, planner, NullObserver(), at.stores) as conductor,
     ):
         conductor.request(model, Stage.OFF, by=by)

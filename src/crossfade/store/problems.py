@@ -5,7 +5,7 @@ Everything here is answered from the catalog in a few queries and takes no lock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from crossfade.stages import Side
 from crossfade.store.catalog import ALWAYS, FoundTrigger, find_triggers, installation, outdated
@@ -33,8 +33,12 @@ FROM unnest($1::text[], $2::text[]) AS w(model, name)
 _REMEDY = "run `crossfade install`"
 
 
-async def installed_problems(store: Store) -> list[str]:
+async def installed_problems(store: Store, models: Collection[str] | None = None) -> list[str]:
     """Say of everything that is missing, disabled or beyond the triggers' sight what it is; empty when all is well.
+
+    Args:
+        store: where.
+        models: whose tables are looked at, those that they own included; all by default.
 
     Raises:
         StoreUnavailableError: the database does not answer.
@@ -47,7 +51,11 @@ async def installed_problems(store: Store) -> list[str]:
             return [f"it has version {present[0]} of crossfade's objects instead of {VERSION}; {_REMEDY}"]
         before = await read_records(connection, store)
         final = {model for model, record in before.items() if record.final}
-        tables = [table for table in store.tables if table.owner not in final]
+        tables = [
+            table
+            for table in store.tables
+            if table.owner not in final and (models is None or table.owner in models)
+        ]
         places, problems = await _places(connection, tables)
         found = await find_triggers(connection, [target for names in places.values() for target in names])
         after = await read_records(connection, store)

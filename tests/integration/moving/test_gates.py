@@ -114,6 +114,24 @@ async def test_capture_that_was_installed_anew_makes_old_copies_worthless(places
     assert "before capture was installed anew" in told[GateName.BACKFILLED]
 
 
+async def test_nothing_is_followed_that_capture_does_not_see(places: Places) -> None:
+    """A trigger that somebody has disabled, in either store, holds the model and no other."""
+    for side in Side:
+        async with places.connect(side) as owner:
+            await owner.execute("ALTER TABLE books DISABLE TRIGGER crossfade_capture_update")
+    unmet = await Coverage(places.stores).unmet(["Author", "Book"], Stage.OFF, Stage.DUALWRITE)
+
+    expected = (
+        'it is not captured: "public"."books" of Book: the trigger crossfade_capture_update is disabled;'
+        " run `crossfade install` (in the store of prisma), and 1 more; `crossfade install --check` lists everything"
+    )
+    assert [("Book", expected)] == [(gate.model, gate.why) for gate in unmet]
+
+    for store in places.stores.values():
+        await install(store, by="test")
+    assert [] == await Coverage(places.stores).unmet(["Author", "Book"], Stage.OFF, Stage.DUALWRITE)
+
+
 async def test_nothing_is_followed_while_indexes_are_off(places: Places) -> None:
     """A step to `dualwrite` waits, and so does whoever would uninstall what alone knows them."""
     target = places.stores[Side.SQLALCHEMY]

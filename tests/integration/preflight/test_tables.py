@@ -178,12 +178,12 @@ async def test_only_the_models_asked_for(look: Look) -> None:
 
 async def test_a_query_that_takes_too_long(look: Look) -> None:
     """Rows that could not be looked through in time are a blocker, not silence."""
-    slow = "INSERT INTO books SELECT n, repeat('1', 200), 'a' FROM generate_series(1, 20000) n"
+    slow = "INSERT INTO books SELECT n, repeat('1', 200), 'a' FROM generate_series(1, 150000) n"
     found = await look(
         SMALL,
         AUTHOR + BOOKS + slow,
         AUTHOR + BOOKS.replace("title text", "title numeric"),
-        settings=PreflightSettings(statement_timeout=0.001),
+        settings=PreflightSettings(statement_timeout=0.05),
     )
 
     assert Severity.BLOCKER is found[Kind.NOT_CHECKED, None].severity
