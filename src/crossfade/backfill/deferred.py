@@ -16,7 +16,6 @@ Rows go faster into a table that has only its key and its unique indexes, and an
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,11 +29,11 @@ from crossfade.store import Store
 from crossfade.store.locks import in_locked_transaction
 from crossfade.store.store import LOST
 from crossfade.store.tables import Connection, StoredTable, quoted
+from crossfade.store.turns import Turn
 
 DEADLINE = 30.0
 """Seconds to try for the locks of one table."""
 
-_KEY = 7_270_736_925_313
 _LOOK_SECONDS = 0.5
 _ANY_TIME = 30 * 24 * 3600.0
 
@@ -268,7 +267,7 @@ async def _alone(
     """
     connection = await store.listen_connection()
     try:
-        key = _KEY + (zlib.crc32(store.home.encode()) << 16)
+        key = Turn.RESTORE.of(store.home)
         has_waited = False
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
             if not has_waited:

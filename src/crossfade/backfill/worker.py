@@ -22,9 +22,7 @@ from crossfade.errors import BackfillError, StoreUnavailableError
 from crossfade.events import BackfillThrottled
 from crossfade.stages import Side
 from crossfade.store.ranges import Key, cut
-
-_REVISIT = 7_270_736_925_312
-"""The key of the advisory lock of whoever takes up what waits."""
+from crossfade.store.turns import Turn
 
 
 class Worker:
@@ -145,7 +143,7 @@ class Worker:
         """Copy chunks again whose rows had to wait; False if there are none, or somebody else is at it."""
         job, target = self._job, self._job.stores[Side.SQLALCHEMY]
         async with target.transaction() as guard:
-            if not await guard.fetchval("SELECT pg_try_advisory_xact_lock($1)", _REVISIT):
+            if not await guard.fetchval("SELECT pg_try_advisory_xact_lock($1)", Turn.REVISIT.of(target.home)):
                 return False
             before: int | None = None
             forward = True  # so the first one was: rows that refer to what comes behind them go the other way

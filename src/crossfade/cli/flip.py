@@ -76,16 +76,13 @@ async def _follow(models: Schema, model: str, wanted: Stage, seconds: float) -> 
 
 async def _in_the_way(schema: Path | None, flags: Path, model: str, before: Stage, after: Stage) -> list[str]:
     """Why the conductor will not take every step yet, as far as the stores that the environment names tell."""
-    from crossfade.cli.following import load_models, stores_in_environment
+    from crossfade.cli.following import named_stores
     from crossfade.errors import OperatorError
     from crossfade.gates import Coverage
-    from crossfade.settings import Settings
 
-    if Settings.from_environment().target_dsn is None:
+    if (named := named_stores(schema, flags)) is None:
         return []
-    stores = stores_in_environment(load_models(schema, flags))
-    if stores is None:
-        return []
+    _, stores = named
     try:
         return [gate.why for gate in await Coverage(stores).unmet([model], before, after)]
     except OperatorError:  # the flag is written; whoever conducts will say what is wrong with a store

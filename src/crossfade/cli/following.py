@@ -15,6 +15,7 @@ from crossfade.cli.mappings import mappings_of
 from crossfade.cli.options import find_schema
 from crossfade.errors import ConfigurationError, StoreUnavailableError
 from crossfade.events import NullObserver, Observer
+from crossfade.mapping import NO_MAPPINGS
 from crossfade.moving import Mover
 from crossfade.reconcile import Reconciler
 from crossfade.schema import Schema
@@ -91,7 +92,8 @@ def stores_in_environment(schema: Schema) -> dict[Side, Store] | None:
         return None
     homes = homes_of(legacy, target)
     dsns = {Side.PRISMA: legacy, Side.SQLALCHEMY: target}
-    mappings = mappings_of(settings)
+    # What is found by the catalog alone needs no mappings, whatever they have become.
+    mappings = mappings_of(settings) if schema.models else NO_MAPPINGS
     return {side: Store(side, dsn, schema, home=homes[side], mappings=mappings) for side, dsn in dsns.items()}
 
 
@@ -105,6 +107,20 @@ def followed_stores(schema: Schema) -> dict[Side, Store] | None:
     if settings.topology is Topology.SHARED and settings.legacy_dsn is not None:
         return {Side.PRISMA: Store(Side.PRISMA, settings.legacy_dsn, schema, home=HOME)}
     return stores_in_environment(schema)
+
+
+def named_stores(schema: Path | None, flags: Path) -> tuple[Schema, dict[Side, Store]] | None:
+    """The models and both stores, or None where the environment does not name two; then the schema is not read.
+
+    Raises:
+        ConfigurationError: there is no schema, or what `stores_in_environment` raises.
+    """
+    settings = Settings.from_environment()
+    if settings.legacy_dsn is None or settings.target_dsn is None:
+        return None
+    models = load_models(schema, flags)
+    stores = stores_in_environment(models)
+    return None if stores is None else (models, stores)
 
 
 def load_models(schema: Path | None, flags: Path) -> Schema:

@@ -160,31 +160,19 @@ async def _uninstall(stores: Mapping[Side, Store], deadline: float, *, force: bo
 
 
 def _stores(schema: Schema, wanted: Side | None) -> dict[Side, Store]:
-    from crossfade.cli.mappings import mappings_of
-    from crossfade.mapping import NO_MAPPINGS
+    from crossfade.cli.following import followed_stores
     from crossfade.settings import Settings
     from crossfade.stages import Topology
-    from crossfade.store import Store
-    from crossfade.store.homes import HOME, homes_of
 
-    settings = Settings.from_environment()
-    legacy, target = settings.legacy_dsn, settings.target_dsn
-    if settings.topology is Topology.SHARED:
-        if legacy is None:
-            raise ConfigurationError("set CROSSFADE_LEGACY_DSN to the store that both sides share")
-        if wanted is Side.SQLALCHEMY:
-            raise ConfigurationError("CROSSFADE_TOPOLOGY=shared has one store: leave --side out")
-        return {Side.PRISMA: Store(Side.PRISMA, legacy, schema, home=HOME)}
-    if legacy is None or target is None:
+    is_shared = Settings.from_environment().topology is Topology.SHARED
+    stores = followed_stores(schema)
+    if stores is None and is_shared:
+        raise ConfigurationError("set CROSSFADE_LEGACY_DSN to the store that both sides share")
+    if stores is None:
         raise ConfigurationError("set CROSSFADE_LEGACY_DSN and CROSSFADE_TARGET_DSN to the two stores")
-    homes = homes_of(legacy, target)
-    # What goes is found by the catalog alone, whatever the mappings have become.
-    mappings = mappings_of(settings) if schema.models else NO_MAPPINGS
-    return {
-        side: Store(side, dsn, schema, home=homes[side], mappings=mappings)
-        for side, dsn in ((Side.PRISMA, legacy), (Side.SQLALCHEMY, target))
-        if wanted in (None, side)
-    }
+    if is_shared and wanted is Side.SQLALCHEMY:
+        raise ConfigurationError("CROSSFADE_TOPOLOGY=shared has one store: leave --side out")
+    return {side: store for side, store in stores.items() if wanted in (None, side)}
 
 
 def _report(store: Store, done: Iterable[Done], nothing: str) -> None:

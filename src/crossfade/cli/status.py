@@ -72,17 +72,12 @@ class Standing:
 
 async def _standings(schema: Path | None, flags: Path) -> dict[str, Standing] | None:
     """Ask the stores that the environment names; None where it names none."""
-    from crossfade.cli.following import load_models, standing_on, stores_in_environment
+    from crossfade.cli.following import named_stores, standing_on
     from crossfade.gates import Coverage
-    from crossfade.settings import Settings
 
-    settings = Settings.from_environment()
-    if settings.legacy_dsn is None or settings.target_dsn is None:
+    if (named := named_stores(schema, flags)) is None:
         return None
-    models = load_models(schema, flags)
-    stores = stores_in_environment(models)
-    if stores is None:
-        return None
+    models, stores = named
     async with standing_on(models, stores) as at:
         gates = await Coverage(stores).read(list(models.models))
         return {

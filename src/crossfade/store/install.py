@@ -52,6 +52,7 @@ from crossfade.store.triggers import (
     capture_triggers,
     fence_triggers,
 )
+from crossfade.store.turns import Turn
 from crossfade.stores import check_reachable
 
 DEADLINE = 30.0
@@ -59,8 +60,6 @@ DEADLINE = 30.0
 
 _LEAST = 2.0
 FENCE_TRIGGERS = (REFUSE_AUTHORS, REFUSE_FOLLOWERS)
-_ONE_AT_A_TIME = 7_270_736_925_312
-"""The key of the advisory lock that every step of an installation takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +287,7 @@ async def _record(connection: Connection, home: str, model: str) -> Record:
 
 
 async def _one_at_a_time(connection: Connection) -> None:
-    await connection.execute(f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME})")
+    await connection.execute(f"SELECT pg_advisory_xact_lock({Turn.INSTALL:d})")
 
 
 async def _lock(connection: Connection, names: Sequence[str], mode: str) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from contextlib import suppress
 
 import asyncpg
 
 from crossfade.errors import StoreUnavailableError
 from crossfade.store.store import LOST, Store
+from crossfade.store.turns import Turn
 
-_KEY = 7_270_736_925_312
 _ANSWER_SECONDS = 3.0
 _GONE: tuple[type[Exception], ...] = (*LOST, asyncpg.PostgresError, StoreUnavailableError)
 
@@ -21,8 +20,7 @@ class Leadership:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # Two migrations in one database have homes of their own.
-        self._key = _KEY + (zlib.crc32(store.home.encode()) << 16)
+        self._key = Turn.LEAD.of(store.home)
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._leads = False
 

@@ -3,7 +3,6 @@
 # ruff: noqa: S608 - every name is the catalog's own and quoted; values are parameters
 from __future__ import annotations
 
-import zlib
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from crossfade.store.crossing import Crossing
 from crossfade.store.ranges import Key
 from crossfade.store.store import LOST
 from crossfade.store.tables import Connection
+from crossfade.store.turns import Turn
 from crossfade.verify.checksums import Suspects
 from crossfade.verify.report import Differing, Kind, Verdict
 from crossfade.verify.settings import Mode
-
-_TURN = 7_270_736_925_316
 
 
 @dataclass(slots=True)
@@ -196,7 +194,7 @@ async def turn(store: Store, tables: Iterable[Crossing]) -> AsyncIterator[None]:
     connection = await store.listen_connection()
     try:
         for crossing in tables:
-            key = _TURN + (zlib.crc32(f"{store.home}.{crossing.model}".encode()) << 16)
+            key = Turn.VERIFY.of(f"{store.home}.{crossing.model}")
             if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
                 raise VerifyError(crossing.model, "another process is at it; wait for it, or end it")
         yield
