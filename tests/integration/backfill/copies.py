@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from twins import P, S, Twins, identifier, refers, schema_of
 
 from crossfade.backfill import Backfill, BackfillSettings, CopyPoint, TableProgress
 from crossfade.backfill.session import APPLICATION
 from small_schema import relation, scalar
-
-MakeTwins: TypeAlias = Callable[..., Awaitable[Twins]]
 
 QUICK: dict[str, Any] = {"poll": 0.02, "backoff": 0.02, "settle_deadline": 20.0}
 

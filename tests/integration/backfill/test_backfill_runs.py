@@ -11,8 +11,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-from copies import MakeTwins, Once, backfill, forget, make_backfill, terminate_workers
-from twins import P, S, Twins, Wire, identifier, refers, schema_of, twins, until
+from copies import Once, backfill, forget, make_backfill, terminate_workers
+from twins import MakeTwins, P, S, Twins, Wire, identifier, refers, schema_of, twins, until
 
 from crossfade.backfill import CopyPoint
 from crossfade.backfill.session import Fault, fault_of

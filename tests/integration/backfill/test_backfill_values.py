@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from copies import MakeTwins, backfill, forget, make_backfill
-from twins import P, S, Twins, identifier, refers, schema_of
+from copies import backfill, forget, make_backfill
+from twins import MakeTwins, P, S, Twins, identifier, refers, schema_of
 
 from crossfade.schema import Schema
 from marketplace.seed import seed_legacy

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import asyncpg
 
 from crossfade.dsn import Dsn
+from crossfade.embedded import EmbeddedPostgres
 from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.reconcile import Reconciler, ReconcileSettings
 from crossfade.schema import Schema
@@ -19,6 +20,10 @@ from crossfade.store import Fence, Store
 from crossfade.store.install import install
 from crossfade.store.objects import set_fence
 from crossfade.testing import RecordingObserver
+from databases import FreshDatabase
+from marketplace.seed import seed_legacy
+from marketplace.setup import apply_legacy_schema, upgrade_target
+from sides import marketplace_schema
 from small_schema import relation, scalar
 
 P, S = Side.PRISMA, Side.SQLALCHEMY
@@ -228,3 +233,63 @@ def refers(name: str, model: str, relation_name: str, *, required: bool = False)
 def referred(name: str, model: str, relation_name: str) -> dict[str, Any]:
     """The other end of a relation."""
     return relation(name, model, relation_name, isList=True)
+
+
+MakeTwins: TypeAlias = Callable[..., Awaitable[Twins]]
+"""`await make(schema, ddl, target_ddl, mappings=...)` makes two stores; the legacy one has every authority."""
+
+
+@asynccontextmanager
+async def maker(fresh_database: FreshDatabase) -> AsyncIterator[MakeTwins]:
+    """Makes stores with tables of a test's own, of a schema and its DDL or one DDL for each; closes them at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def create(
+            schema: Schema, ddl: str, target_ddl: str | None = None, mappings: Mappings = NO_MAPPINGS
+        ) -> Twins:
+            dsns = {}
+            for side in Side:
+                dsns[side] = await fresh_database()
+                connection = await asyncpg.connect(**dsns[side].asyncpg_kwargs())
+                await connection.execute(ddl if side is Side.PRISMA else target_ddl or ddl)
+                await connection.close()
+            return await stack.enter_async_context(twins(schema, dsns, mappings=mappings))
+
+        yield create
+
+
+Prepare: TypeAlias = Callable[[Mapping[Side, Dsn]], Awaitable[None]]
+
+
+def templates(postgres: EmbeddedPostgres, name: str, prepare: Prepare) -> Iterator[dict[Side, str]]:
+    """Two databases to copy from, which `prepare` fills, for as long as a session runs."""
+    names = {side: f"{name}_{side}" for side in Side}
+
+    async def make() -> None:
+        await prepare({side: Dsn.parse(await postgres.create_database(name)) for side, name in names.items()})
+
+    asyncio.run(make())
+    yield names
+    for one in names.values():
+        asyncio.run(postgres.drop_database(one))
+
+
+async def make_market(dsns: Mapping[Side, Dsn], rows: int = 0) -> None:
+    """The marketplace's tables and crossfade's objects, with the same rows in both stores."""
+    await apply_legacy_schema(dsns[Side.PRISMA])
+    await upgrade_target(dsns[Side.SQLALCHEMY])
+    if rows:
+        for dsn in dsns.values():
+            await seed_legacy(dsn, rows)
+    async with twins(marketplace_schema(), dsns):
+        pass
+
+
+@asynccontextmanager
+async def copied(
+    names: Mapping[Side, str], fresh_database: FreshDatabase, schema: Schema
+) -> AsyncIterator[Twins]:
+    """Two stores, copied from templates."""
+    dsns = {side: await fresh_database(name) for side, name in names.items()}
+    async with twins(schema, dsns, installed=True) as opened:
+        yield opened

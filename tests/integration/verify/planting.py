@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twins import Twins, schema_of
@@ -11,9 +10,6 @@ from crossfade.schema import Schema
 from crossfade.stages import Side
 from crossfade.verify import Differing, TableReport, Verify, VerifySettings
 from small_schema import scalar
-
-MakeTwins = Callable[..., Awaitable[Twins]]
-"""`await make(schema, ddl, target_ddl, mappings=...)` makes two stores; the legacy one has every authority."""
 
 QUICK = VerifySettings(settle=0.02, patience=1.0)
 SMALL_CHUNKS = VerifySettings(settle=0.02, patience=1.0, chunk_rows=100, largest_chunk=100, deep_rows=100)

@@ -7,7 +7,6 @@ from planting import (
     QUICK,
     SMALL_CHUNKS,
     THING,
-    MakeTwins,
     fill,
     filling,
     noted,
@@ -16,7 +15,7 @@ from planting import (
     unseen,
     verify_one,
 )
-from twins import Twins, schema_of
+from twins import MakeTwins, Twins, schema_of
 
 from crossfade.events import RowsDiffered
 from crossfade.schema import Schema

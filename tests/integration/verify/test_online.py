@@ -9,8 +9,8 @@ from itertools import count
 
 import asyncpg
 import pytest
-from planting import SMALL_CHUNKS, MakeTwins, fill, filling, one_key, thing_ddl, unseen, verify_one
-from twins import Twins
+from planting import SMALL_CHUNKS, fill, filling, one_key, thing_ddl, unseen, verify_one
+from twins import MakeTwins, Twins
 
 from crossfade.stages import Side
 from crossfade.verify import Kind, Verdict, VerifySettings

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from planting import QUICK, THING, MakeTwins, fill, filling, one_key, thing_ddl, unseen, verify_one
-from twins import Twins
+from planting import QUICK, THING, fill, filling, one_key, thing_ddl, unseen, verify_one
+from twins import MakeTwins, Twins
 
 from crossfade.events import ChunkVerified
 from crossfade.mapping import Converted, Dropped, Mapping, Mappings, Renamed

@@ -12,7 +12,6 @@ from planting import (
     QUICK,
     SMALL_CHUNKS,
     THING,
-    MakeTwins,
     fill,
     filling,
     one_key,
@@ -20,7 +19,7 @@ from planting import (
     unseen,
     verify_one,
 )
-from twins import Twins
+from twins import MakeTwins, Twins
 
 from crossfade.errors import ConfigurationError, UnknownModelError, VerifyError
 from crossfade.stages import Side

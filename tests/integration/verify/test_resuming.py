@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from planting import SMALL_CHUNKS, MakeTwins, fill, filling, one_key, thing_ddl, unseen, verify_one
-from twins import Twins
+from planting import SMALL_CHUNKS, fill, filling, one_key, thing_ddl, unseen, verify_one
+from twins import MakeTwins, Twins
 
 from crossfade.errors import VerifyError
 from crossfade.events import ChunkVerified
