@@ -68,21 +68,29 @@ class OperationFinished(NamedTuple):
 
 
 class ReadCompared(NamedTuple):
-    """A shadow read has been judged."""
+    """A shadow read has been judged.
+
+    `subject` is the digest of what was compared: see `keys.subject`.
+    """
 
     model: str
     action: Action
     verdict: Verdict
     differences: tuple[Difference, ...]
+    subject: int = 0
 
 
 class WriteCompared(NamedTuple):
-    """What the follower wrote has been judged against what the authority wrote."""
+    """What the follower wrote has been judged against what the authority wrote.
+
+    `subject` is the digest of what was compared: see `keys.subject`.
+    """
 
     model: str
     action: Action
     verdict: Verdict
     differences: tuple[Difference, ...]
+    subject: int = 0
 
 
 class FollowDropped(NamedTuple):
@@ -227,6 +235,58 @@ class StageHeld(NamedTuple):
     reason: str
 
 
+class GateRead(NamedTuple):
+    """The leader has read a gate of a model's next step; `figure` is its number, where it has one."""
+
+    model: str
+    gate: str
+    holds: bool
+    figure: float | None
+
+
+class GuardTripped(NamedTuple):
+    """What is watched after a move has gone beyond its bound: the model is walked back and stays until resumed.
+
+    `signal` is of a closed set: mismatches, errors, latency or lag. `seconds` have gone by since the first sign.
+    """
+
+    model: str
+    stage: Stage
+    signal: str
+    reason: str
+    seconds: float
+
+
+class ModelResumed(NamedTuple):
+    """A person has let a model that was walked back go forward again."""
+
+    model: str
+    by: str
+    reason: str
+
+
+class CanaryFellBack(NamedTuple):
+    """The next side failed to answer a read in its share, so the authority did; `error` is a class name."""
+
+    model: str
+    action: Action
+    error: str
+
+
+class ModelsSpanned(NamedTuple):
+    """One operation, or one transaction, touches several models: it reads them, or (`is_write`) writes to them."""
+
+    models: tuple[str, ...]
+    is_write: bool
+
+
+class FlagServiceMoved(NamedTuple):
+    """The flag service has stopped answering, or answers again. `problem` is empty then."""
+
+    source: str
+    problem: str
+
+
 class FlagRejected(NamedTuple):
     """A flag source could not be used; the last good value stays in force."""
 
@@ -262,6 +322,12 @@ Event: TypeAlias = (
     | CaptureLagged
     | StageRequested
     | StageHeld
+    | GateRead
+    | GuardTripped
+    | ModelResumed
+    | CanaryFellBack
+    | ModelsSpanned
+    | FlagServiceMoved
     | FlagRejected
     | ObserverFailed
 )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from crossfade.errors import StageMoveError, StoreUnavailableError
 from crossfade.moving import Mover
 from crossfade.stages import Side, is_final
+from crossfade.store.fleet import FLEET_BY_MODEL
 from crossfade.store.line import Line
 from crossfade.store.objects import targets
 from crossfade.store.progress import PROGRESS_BY_MODEL
@@ -75,7 +76,7 @@ async def _strip(mover: Mover, line: Line, table: StoredTable) -> None:
                 await connection.execute(f"DROP TRIGGER IF EXISTS {quoted(trigger.name)} ON {target}")
         function = capture_function(home, table).name
         await connection.execute(f"DROP FUNCTION IF EXISTS {quoted(home)}.{quoted(function)}()")
-        for notes in ("change", *PROGRESS_BY_MODEL):
+        for notes in ("change", *PROGRESS_BY_MODEL, *FLEET_BY_MODEL):
             await connection.execute(
                 f"DELETE FROM {line.store.own(notes)} WHERE model = $1",  # noqa: S608
                 table.model,

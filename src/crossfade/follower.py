@@ -15,7 +15,7 @@ from crossfade.compare import Comparison, compare
 from crossfade.errors import LateWriteError, UnsupportedQueryError
 from crossfade.events import Difference, FollowDropped, Role, Verdict, WriteCompared
 from crossfade.follow import FollowJob, FollowQueue
-from crossfade.keys import Key, parent_keys, read_by_key
+from crossfade.keys import Key, parent_keys, read_by_key, subject
 from crossfade.operation import MANY_WRITES, Action, Operation, for_follower
 from crossfade.paths import Path
 from crossfade.schema import ModelSpec
@@ -209,7 +209,10 @@ class Follower:
     def _report(
         self, write: AcceptedWrite, verdict: Verdict, differences: tuple[Difference, ...] = ()
     ) -> None:
-        self._observer.observe(WriteCompared(write.spec.name, write.operation.action, verdict, differences))
+        about = subject(write.operation, write.keys[0] if write.keys else None)
+        self._observer.observe(
+            WriteCompared(write.spec.name, write.operation.action, verdict, differences, about)
+        )
 
 
 async def _in_one_transaction(path: Path, operations: Sequence[Operation], deadline: float) -> list[Any]:

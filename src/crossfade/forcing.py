@@ -162,6 +162,7 @@ def _by_force(record: Record, by: str, reason: str) -> Record:
         moving_to=None,
         forced=True,
         epoch=record.epoch + FORCED_EPOCHS,
+        entered=record.epoch + FORCED_EPOCHS,
         by=by,
         reason=f"forced: {reason}",
     )

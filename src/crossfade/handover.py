@@ -132,6 +132,7 @@ class Handover:
         *,
         by: str,
         reason: str,
+        pauses: bool = False,
     ) -> None:
         self.records = {record.model: record for record in records}
         self.models = tuple(self.records)
@@ -139,6 +140,7 @@ class Handover:
         old = records[0].authority
         self.old, self.new = lines[old], lines[old.other]
         self.by, self.reason = by, reason
+        self._pauses = pauses
         self.pause = 0.0
         self.is_decided = False
         self._carrier = carrier
@@ -161,7 +163,14 @@ class Handover:
 
     def _moved(self) -> list[Record]:
         return [
-            replace(record, stage=self.after, moving_to=None, epoch=record.epoch + 1)
+            replace(
+                record,
+                stage=self.after,
+                moving_to=None,
+                epoch=record.epoch + 1,
+                entered=record.epoch + 1,
+                paused=record.paused or self._pauses,
+            )
             for record in self._announced()
         ]
 

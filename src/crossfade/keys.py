@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -37,6 +38,15 @@ def _texts(values: list[Any]) -> tuple[str, ...] | None:
     if all(isinstance(value, (str, int, UUID)) and not isinstance(value, bool) for value in values):
         return tuple(map(str, values))
     return None
+
+
+def subject(operation: Operation, key: Key | None) -> int:
+    """Return 64 bits that stand for what an operation is about: the row of `key`, or else the question itself.
+
+    They are the same in every process and after every restart, and no value can be read from them without guessing it.
+    """
+    told = key.items if key is not None else operation.arguments
+    return int.from_bytes(blake2b(f"{operation.model} {told!r}".encode(), digest_size=8).digest(), "big")
 
 
 def key_from_values(spec: ModelSpec, values: Mapping[str, Any]) -> Key | None:

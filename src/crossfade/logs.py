@@ -23,6 +23,7 @@ from crossfade.events import (
     AuthorityMissed,
     BackfillThrottled,
     BreakerMoved,
+    CanaryFellBack,
     CaptureLagged,
     ChunkCopied,
     ChunkFailed,
@@ -31,7 +32,12 @@ from crossfade.events import (
     Difference,
     Event,
     FlagRejected,
+    FlagServiceMoved,
     FollowDropped,
+    GateRead,
+    GuardTripped,
+    ModelResumed,
+    ModelsSpanned,
     ObserverFailed,
     OperationFinished,
     ReadCompared,
@@ -159,7 +165,14 @@ class StructlogObserver:
                 self._warn(_NAMES[type(event)], **event._asdict())
             case ChunkCopied() | ChunkVerified():
                 self._log.info(_NAMES[type(event)], **event._asdict())
-            case AuthorityMissed() | StaleRead() | CaptureLagged() | BackfillThrottled():
+            case (
+                AuthorityMissed()
+                | StaleRead()
+                | CaptureLagged()
+                | BackfillThrottled()
+                | GateRead()
+                | ModelsSpanned()
+            ):
                 if self._debug:
                     self._log.debug(_NAMES[type(event)], **event._asdict())
             case BreakerMoved():
@@ -172,6 +185,12 @@ class StructlogObserver:
                 self._log.info("stage.requested", **event._asdict())
             case StageHeld():
                 self._warn("stage.held", **event._asdict())
+            case GuardTripped() | FlagServiceMoved():
+                self._log.warning(_NAMES[type(event)], **event._asdict())
+            case ModelResumed():
+                self._log.info("model.resumed", **event._asdict())
+            case CanaryFellBack():
+                self._warn("canary.fell_back", **event._asdict())
             case FlagRejected():
                 self._log.warning("flag.rejected", **event._asdict())
             case ObserverFailed():
@@ -182,7 +201,7 @@ class StructlogObserver:
                 assert_never(event)
 
     def _compare(self, name: str, event: ReadCompared | WriteCompared) -> None:
-        model, action, verdict, differences = event
+        model, action, verdict, differences, _ = event
         if verdict in (Verdict.MISMATCHED, Verdict.ERROR):
             self._warn(name, model=model, action=action, verdict=verdict, differences=_words(differences))
         elif self._debug:
@@ -214,6 +233,10 @@ class StructlogObserver:
 
 _NAMES = {
     BackfillThrottled: "backfill.throttled",
+    GateRead: "gate.read",
+    GuardTripped: "guard.tripped",
+    ModelsSpanned: "models.spanned",
+    FlagServiceMoved: "flag_service.moved",
     ChunkCopied: "chunk.copied",
     ChunkFailed: "chunk.failed",
     ChunkVerified: "chunk.verified",

@@ -35,6 +35,7 @@ from crossfade.events import (
     AuthorityMissed,
     BackfillThrottled,
     BreakerMoved,
+    CanaryFellBack,
     CaptureLagged,
     ChunkCopied,
     ChunkFailed,
@@ -42,7 +43,12 @@ from crossfade.events import (
     ConflictSettled,
     Event,
     FlagRejected,
+    FlagServiceMoved,
     FollowDropped,
+    GateRead,
+    GuardTripped,
+    ModelResumed,
+    ModelsSpanned,
     ObserverFailed,
     OperationFinished,
     ReadCompared,
@@ -156,6 +162,15 @@ class PrometheusObserver:
                 self.request(model, stage)
             case StageHeld(model, _, wanted):
                 metrics.stage_holds.labels(model, wanted).inc()
+            case (
+                GateRead()
+                | GuardTripped()
+                | ModelResumed()
+                | CanaryFellBack()
+                | ModelsSpanned()
+                | FlagServiceMoved()
+            ):
+                self._observe_conducting(event)
             case FlagRejected(source):
                 metrics.flag_rejections.labels(self._model_in(source)).inc()
             case ObserverFailed(callback):
@@ -184,6 +199,26 @@ class PrometheusObserver:
                 metrics.verify_chunk.labels(model).observe(seconds)
             case RowsDiffered(model, kind, rows):
                 metrics.differing_rows.labels(model, self._word("difference", kind)).inc(rows)
+
+    def _observe_conducting(
+        self,
+        event: GateRead | GuardTripped | ModelResumed | CanaryFellBack | ModelsSpanned | FlagServiceMoved,
+    ) -> None:
+        metrics = self._metrics
+        match event:
+            case GateRead(model, gate, holds, _):
+                metrics.gate.labels(model, self._word("gate", gate)).set(holds)
+            case GuardTripped(model, _, signal):
+                metrics.guard_trips.labels(model, self._word("signal", signal)).inc()
+                metrics.paused.labels(model).set(1)
+            case ModelResumed(model):
+                metrics.paused.labels(model).set(0)
+            case CanaryFellBack(model, action):
+                metrics.canary_fallbacks.labels(model, action).inc()
+            case ModelsSpanned():
+                pass  # it matters to whoever plans, and would make a series for each set of models
+            case FlagServiceMoved(_, problem):
+                metrics.flag_service_up.set(not problem)
 
     def place(self, model: str, stage: Stage) -> None:
         """Say at what stage a model stands, without a move: at start."""
@@ -328,6 +363,17 @@ class _Metrics:
         self.stale_reads = counter(
             "stale_reads_total", "Reads of several models while one of them was not level.", "model", "action"
         )
+        self.gate = gauge(
+            "gate", "1 where the gate of the model's next step holds, 0 where not.", "model", "gate"
+        )
+        self.guard_trips = counter(
+            "guard_trips_total", "Times that the guard has walked a model back.", "model", "signal"
+        )
+        self.paused = gauge("paused", "1 while a model that was walked back waits to be resumed.", "model")
+        self.canary_fallbacks = counter(
+            "canary_fallbacks_total", "Canary reads that the authority has answered.", "model", "action"
+        )
+        self.flag_service_up = gauge("flag_service_up", "1 while the flag service answers.")
         self.flag_rejections = counter(
             "flag_rejections_total", "Flag sources that could not be used.", "model"
         )

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from crossfade.errors import CrossfadeError, InstallError, StageMoveError, StoreUnavailableError
-from crossfade.events import Observer, StageMoved
+from crossfade.events import ModelResumed, Observer, StageMoved
 from crossfade.handover import (
     CRASH_POINTS,
     Carrier,
@@ -133,8 +133,19 @@ class Mover:
 
     # --- one step ------------------------------------------------------------------------------------------------
 
-    async def move(self, models: Sequence[str], stage: Stage, *, by: str, reason: str = "requested") -> float:
+    async def move(
+        self,
+        models: Sequence[str],
+        stage: Stage,
+        *,
+        by: str,
+        reason: str = "requested",
+        pauses: bool = False,
+        gates: Mapping[str, str] | None = None,
+    ) -> float:
         """Move `models` one step, to `stage`, together, and return how long their writers waited, in seconds.
+
+        With `pauses` they take no step forward afterwards until they are resumed. `gates` go into the history.
 
         Raises:
             StageMoveError: it is not possible now; the reason says why. Nothing has moved, unless the reason says that
@@ -146,13 +157,22 @@ class Mover:
             records = await self._movable(lines, names, stage)
             before = records[0].stage
             if moves_authority(before, stage) and len(lines) > 1:
+                told = [replace(record, gates=gates or {}) for record in records]
                 handover = Handover(
-                    records, stage, lines, self._reconciler, self.settings, self._at, by=by, reason=reason
+                    told,
+                    stage,
+                    lines,
+                    self._reconciler,
+                    self.settings,
+                    self._at,
+                    by=by,
+                    reason=reason,
+                    pauses=pauses,
                 )
                 await self._hand_over(handover)
                 pause = handover.pause
             else:
-                await self._step(lines, records, stage, by=by, reason=reason)
+                await self._step(lines, records, stage, by=by, reason=reason, pauses=pauses, gates=gates)
                 pause = 0.0
         for model in names:
             self.observer.observe(StageMoved(model, before, stage, pause, by, reason))
@@ -206,30 +226,85 @@ class Mover:
             raise StageMoveError(record.model, record.stage, stage, why)
 
     async def _step(
-        self, lines: Mapping[Side, Line], records: Sequence[Record], stage: Stage, *, by: str, reason: str
+        self,
+        lines: Mapping[Side, Line],
+        records: Sequence[Record],
+        stage: Stage,
+        *,
+        by: str,
+        reason: str,
+        pauses: bool,
+        gates: Mapping[str, str] | None,
     ) -> None:
         """Write a step that leaves the authority where it is. With the first write it has been taken."""
         moved = [
-            replace(record, stage=stage, epoch=record.epoch + 1, by=by, reason=reason) for record in records
+            replace(
+                record,
+                stage=stage,
+                epoch=record.epoch + 1,
+                entered=record.epoch + 1,
+                by=by,
+                reason=reason,
+                paused=record.paused or pauses,
+                gates=gates or {},
+            )
+            for record in records
         ]
+        await self._write(lines, records, moved)
+
+    async def _write(
+        self, lines: Mapping[Side, Line], records: Sequence[Record], changed: Sequence[Record]
+    ) -> None:
+        """Write records that leave the authority where it is, the legacy store's first: with that it is done."""
         expected = {record.model: record.epoch for record in records}
 
         async def write(line: Line) -> None:
             await line.transact(
-                lambda connection: advance(connection, line.store, moved, expected=expected),
+                lambda connection: advance(connection, line.store, changed, expected=expected),
                 deadline=self.settings.answer_deadline,
             )
 
         try:
             await write(lines[Side.PRISMA])
         except (CrossfadeError, asyncpg.PostgresError) as error:
-            raise StageMoveError(records[0].model, records[0].stage, stage, _told(error)) from error
+            first = records[0]
+            raise StageMoveError(first.model, first.stage, changed[0].stage, _told(error)) from error
         for side, line in lines.items():
             if side is not Side.PRISMA:
                 try:
                     await write(line)
                 except (CrossfadeError, asyncpg.PostgresError):
-                    return  # the step is taken; this store is brought level when it answers
+                    return  # it is done; this store is brought level when it answers
+
+    async def resume(self, models: Sequence[str], *, by: str, reason: str) -> list[str]:
+        """Let models that the guard has walked back go forward again; return those that were paused.
+
+        Raises:
+            StageMoveError: the record cannot be written now, or a move is under way. Nothing was changed.
+        """
+        async with self.lines() as lines:
+            answers = [await self.read(line, models) for line in lines.values()]
+            paused = [record for record in effective(*answers).values() if record.paused]
+            for record in paused:
+                if record.moving_to or any(answer[record.model].epoch != record.epoch for answer in answers):
+                    why = "a move of it is not settled yet; try again in a moment"
+                    raise StageMoveError(record.model, record.stage, record.stage, why)
+            if paused:
+                resumed = [
+                    replace(
+                        record,
+                        paused=False,
+                        epoch=record.epoch + 1,
+                        entered=record.epoch + 1,
+                        by=by,
+                        reason=f"resumed: {reason}",
+                    )
+                    for record in paused
+                ]
+                await self._write(lines, paused, resumed)
+        for record in paused:
+            self.observer.observe(ModelResumed(record.model, by, reason))
+        return [record.model for record in paused]
 
     # --- a step that moves the authority -------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from crossfade.breaker import FAILURES, OUTAGES
 from crossfade.compare import compare
 from crossfade.errors import UnsupportedQueryError
 from crossfade.events import Difference, ReadCompared, Role, ShadowDropped, Verdict
-from crossfade.keys import text_of_key
+from crossfade.keys import key_from_where, subject, text_of_key
 from crossfade.operation import Action, Operation, models_touched
 from crossfade.records import Record
 from crossfade.schema import ModelSpec, Schema
@@ -172,7 +172,9 @@ class ShadowReader:
         self, question: _Question, verdict: Verdict, differences: tuple[Difference, ...] = ()
     ) -> None:
         operation = question.operation
-        self._observer.observe(ReadCompared(operation.model, operation.action, verdict, differences))
+        spec = self._sides.schema.models[operation.model]
+        about = subject(operation, key_from_where(spec, operation.arguments.get("where")))
+        self._observer.observe(ReadCompared(operation.model, operation.action, verdict, differences, about))
 
 
 _Row = tuple[str, "KeyText | None"]

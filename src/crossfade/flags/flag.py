@@ -14,17 +14,21 @@ from crossfade.stages import Stage
 class Flag:
     """One model's request, wherever it was read.
 
-    `sample` is the share of reads that are compared, 0 to 1. `gates` are thresholds by name, which the gates
-    themselves interpret. `source` names the place the flag was read from and is empty for a flag nobody wrote.
+    `sample` is the share of reads that are compared, 0 to 1; `canary` the share of keys whose reads the next side
+    answers while the model is at `shadow`. `gates` and `guard` are the thresholds that differ from the defaults, by
+    the names of `crossfade.thresholds`. `source` names the place the flag was read from and is empty for a flag nobody
+    wrote.
     """
 
     model: str
     stage: Stage = Stage.OFF
     sample: float = 1.0
+    canary: float = 0.0
     owner: str = ""
     description: str = ""
     cohort: str | None = None
     gates: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    guard: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     source: str = field(default="", compare=False)
 
 

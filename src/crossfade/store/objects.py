@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
+from crossfade.store.fleet import FLEET_TABLES, fleet
 from crossfade.store.progress import PROGRESS_TABLES, progress
 from crossfade.store.tables import StoredTable, quoted
 
-VERSION = 2
+VERSION = 3
 """The version of these objects; a store that has another one is refused until `crossfade install` has run again."""
 
 ROLE_SETTING = "crossfade.role"
@@ -96,7 +97,9 @@ def core(home: str) -> list[str]:
     forced boolean NOT NULL DEFAULT false,
     since timestamptz NOT NULL DEFAULT clock_timestamp(),
     by text NOT NULL DEFAULT '',
-    reason text NOT NULL DEFAULT '')""",
+    reason text NOT NULL DEFAULT '',
+    paused boolean NOT NULL DEFAULT false,
+    entered bigint NOT NULL DEFAULT 1)""",
         f"""CREATE TABLE IF NOT EXISTS {at}.history (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     model text NOT NULL, epoch bigint NOT NULL, stage text NOT NULL, moving_to text,
@@ -108,12 +111,22 @@ def core(home: str) -> list[str]:
     authority text NOT NULL, authority_image jsonb, follower_image jsonb,
     at timestamptz NOT NULL DEFAULT clock_timestamp())""",
         *progress(home),
+        *fleet(home),
     ]
 
 
-CORE_TABLES = ("installation", "change", "record", "history", "conflict", *PROGRESS_TABLES)
+CORE_TABLES = ("installation", "change", "record", "history", "conflict", *PROGRESS_TABLES, *FLEET_TABLES)
 
-_ALTERATIONS: Mapping[int, Callable[[str], list[str]]] = MappingProxyType({})
+
+def _to_3(home: str) -> list[str]:
+    at = quoted(home)
+    return [
+        f"ALTER TABLE {at}.record ADD COLUMN IF NOT EXISTS paused boolean NOT NULL DEFAULT false",
+        f"ALTER TABLE {at}.record ADD COLUMN IF NOT EXISTS entered bigint NOT NULL DEFAULT 1",
+    ]
+
+
+_ALTERATIONS: Mapping[int, Callable[[str], list[str]]] = MappingProxyType({2: _to_3})
 """What takes the tables from a version to the next, by the version that they have."""
 
 

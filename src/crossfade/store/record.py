@@ -9,8 +9,9 @@ Rules:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,6 +35,9 @@ class Record:
     """Where one model stands. `moving_to` is set while its authority is being handed over.
 
     `final` models are not moved any more. `forced` is set from a forced rollback until what was lost is listed.
+    `paused` models take no step forward until a person says so: the guard has walked them back. `entered` is the epoch
+    with which the model came to its stage, or was resumed there; what was seen before that says nothing about now.
+    `gates` are the figures that were in force when this was written; they are kept in the history alone.
     """
 
     model: str
@@ -45,6 +49,9 @@ class Record:
     since: datetime = _NEVER
     by: str = ""
     reason: str = ""
+    paused: bool = False
+    entered: int = 1
+    gates: Mapping[str, str] = field(default_factory=dict, compare=False, hash=False)
 
     @property
     def authority(self) -> Side:
@@ -67,7 +74,7 @@ async def read_records(
     With `lock` the records are held until the transaction ends, and one that is being written is waited for.
     """
     query = (
-        "SELECT model, stage, moving_to, epoch, final, forced, since, by, reason"  # noqa: S608
+        "SELECT model, stage, moving_to, epoch, final, forced, since, by, reason, paused, entered"  # noqa: S608
         f" FROM {store.own('record')} WHERE $1::text[] IS NULL OR model = ANY ($1) ORDER BY model"
     )
     try:
@@ -131,10 +138,11 @@ async def advance(
     written = await connection.fetch(
         f"UPDATE {store.own('record')} AS r SET stage = n.stage, moving_to = n.moving_to, epoch = n.epoch,"  # noqa: S608
         " final = n.final, forced = n.forced, by = n.by, reason = n.reason,"
+        " paused = n.paused, entered = n.entered,"
         " since = CASE WHEN r.stage = n.stage THEN r.since ELSE clock_timestamp() END"
         " FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bool[], $6::bool[], $7::text[],"
-        " $8::text[], $9::bigint[])"
-        " AS n (model, stage, moving_to, epoch, final, forced, by, reason, expected)"
+        " $8::text[], $9::bool[], $10::bigint[], $11::bigint[])"
+        " AS n (model, stage, moving_to, epoch, final, forced, by, reason, paused, entered, expected)"
         " WHERE r.model = n.model AND r.epoch = n.expected RETURNING r.model, n.expected",
         [record.model for record in records],
         [record.stage for record in records],
@@ -144,6 +152,8 @@ async def advance(
         [record.forced for record in records],
         [record.by for record in records],
         [record.reason for record in records],
+        [record.paused for record in records],
+        [record.entered for record in records],
         [expected[record.model] for record in records],
     )
     wanted = {record.model: expected[record.model] for record in records}
@@ -156,9 +166,21 @@ async def keep(
 ) -> None:
     """Add to the history what `records` say, without changing the record."""
     await connection.executemany(
-        f"INSERT INTO {store.own('history')} (model, epoch, stage, moving_to, by, reason, pause)"  # noqa: S608
-        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        [(r.model, r.epoch, r.stage, r.moving_to, r.by, r.reason, pause) for r in records],
+        f"INSERT INTO {store.own('history')} (model, epoch, stage, moving_to, by, reason, pause, gates)"  # noqa: S608
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        [
+            (
+                r.model,
+                r.epoch,
+                r.stage,
+                r.moving_to,
+                r.by,
+                r.reason,
+                pause,
+                json.dumps(dict(r.gates)) if r.gates else None,
+            )
+            for r in records
+        ],
     )
 
 
