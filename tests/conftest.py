@@ -12,7 +12,9 @@ import pytest
 
 from crossfade.dsn import Dsn
 from crossfade.embedded import EmbeddedPostgres
+from crossfade.embedded.unleash import EmbeddedUnleash
 from databases import FreshDatabase
+from unleash import Unleash
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +40,24 @@ async def fresh_database(postgres: EmbeddedPostgres) -> AsyncIterator[FreshDatab
     yield create
     for name in made:
         await postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def unleash_server(postgres: EmbeddedPostgres) -> Iterator[EmbeddedUnleash]:
+    """A real Unleash server with a database of its own: a few seconds and 300 MB for whoever asks first."""
+    server = EmbeddedUnleash(asyncio.run(postgres.create_database(f"unleash_{uuid4().hex[:12]}")))
+    asyncio.run(server.start())
+    yield server
+    asyncio.run(server.stop())
+
+
+@pytest.fixture
+async def unleash(unleash_server: EmbeddedUnleash) -> Unleash:
+    """The Unleash server of the session, running and without any feature."""
+    await unleash_server.start()
+    server = Unleash(unleash_server)
+    await server.wipe()
+    return server
 
 
 @pytest.fixture

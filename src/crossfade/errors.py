@@ -68,6 +68,29 @@ class FlagError(OperatorError):
         super().__init__(f"{source}: {problem}")
 
 
+class FlagServiceError(OperatorError):
+    """A flag service does not answer, or refuses what is asked of it. The message holds no token."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        self.where = where
+        self.problem = problem
+        super().__init__(f"the flag service at {where}: {problem}")
+
+
+class FlagDriftError(OperatorError):
+    """Somebody has changed flags on the server since they were pushed or pulled; nothing was written."""
+
+    def __init__(self, where: str, drifted: Mapping[str, str]) -> None:
+        self.where = where
+        self.drifted = dict(drifted)
+        listed = "; ".join(f"{model} ({what})" for model, what in drifted.items())
+        super().__init__(
+            f"the flag service at {where} has been changed by somebody else since: {listed};"
+            " nothing was pushed. Take that over with `crossfade flags pull`,"
+            " or overwrite it with `crossfade flags push --ours`"
+        )
+
+
 class UnknownModelError(OperatorError):
     """No model of that name is in the schema."""
 
@@ -95,6 +118,16 @@ class StageMoveError(OperatorError):
         self.wanted = wanted
         self.reason = reason
         super().__init__(f"{model} stays at {current}: it cannot move to {wanted} because {reason}")
+
+
+class RequestError(OperatorError):
+    """A stage cannot be asked for beside what is asked of other models; nothing was written."""
+
+    def __init__(self, models: Sequence[str], wanted: str, reasons: Sequence[str]) -> None:
+        self.models = tuple(models)
+        self.wanted = wanted
+        self.reasons = tuple(reasons)
+        super().__init__(f"{', '.join(models)} cannot be asked for {wanted}: {'; and '.join(reasons)}")
 
 
 class InstallError(OperatorError):

@@ -109,6 +109,10 @@ class MoveSettings:
     lock_timeout: float = 0.15
     answer_deadline: float = 5.0
 
+    def patient(self) -> MoveSettings:
+        """The same for a store that is slow: better that writers wait once than that they stay with it."""
+        return replace(self, pause_deadline=4 * self.pause_deadline, answer_deadline=2 * self.answer_deadline)
+
 
 _SLACK = 0.1
 """Seconds that the reconciler may take beyond its deadline to say that it is over."""

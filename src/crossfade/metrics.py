@@ -9,10 +9,11 @@ One `OperationFinished` costs about a microsecond: the children of the metrics a
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -65,8 +66,12 @@ from crossfade.events import (
     WriteCompared,
 )
 from crossfade.operation import Action
+from crossfade.readiness import Readiness
 from crossfade.schema import Schema
 from crossfade.stages import Side, Stage, position
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BREAKER_STATES = ("closed", "half_open", "open")
@@ -272,7 +277,7 @@ class PrometheusObserver:
         return word
 
     def _model_in(self, source: str) -> str:
-        name = source.rsplit("/", 1)[-1].split(".", 1)[0]
+        name = source.rsplit("/", 1)[-1].removeprefix("crossfade.").split(".", 1)[0]
         return name if name in self._models else _OTHER
 
 
@@ -390,10 +395,16 @@ class _Registry(CollectorRegistry):
 
 
 @contextmanager
-def serve(port: int, registry: CollectorRegistry, addr: str = "127.0.0.1") -> Iterator[str]:
+def serve(
+    port: int,
+    registry: CollectorRegistry,
+    addr: str = "127.0.0.1",
+    ready: Callable[[], Readiness] | None = None,
+) -> Iterator[str]:
     """Serve `registry` over HTTP, on a thread of its own, while the context is open. Gives the address.
 
-    Port 0 takes a free one.
+    Port 0 takes a free one. With `ready`, `/ready` beside it says whether this process may be sent requests: 200 or
+    503, and why not. It is asked on the server's thread, so that a process whose event loop is stuck is not ready.
 
     Raises:
         ConfigurationError: the port cannot be had.
@@ -404,12 +415,28 @@ def serve(port: int, registry: CollectorRegistry, addr: str = "127.0.0.1") -> It
         raise ConfigurationError(
             f"cannot serve metrics on {addr}:{port} ({error}); choose another port"
         ) from None
+    if ready is not None:
+        server.set_app(_with_readiness(server.get_app(), ready))
     try:
         yield f"http://{addr}:{server.server_port}/metrics"
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _with_readiness(metrics: WSGIApplication | None, ready: Callable[[], Readiness]) -> WSGIApplication:
+    assert metrics is not None
+
+    def answer(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        if environment["PATH_INFO"] != "/ready":
+            return metrics(environment, start)
+        readiness = ready()
+        status = "200 OK" if readiness.ready else "503 Service Unavailable"
+        start(status, [("Content-Type", "application/json"), ("Cache-Control", "no-store")])
+        return [json.dumps({"ready": readiness.ready, "reasons": readiness.reasons}).encode()]
+
+    return answer
 
 
 class Reading(NamedTuple):

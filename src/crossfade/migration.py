@@ -20,26 +20,31 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from time import monotonic
 from typing import Self
 
 from crossfade.conductor import Conductor
 from crossfade.errors import ConfigurationError, StoreUnavailableError
 from crossfade.events import CaptureLagged, NullObserver, Observer, Observers
 from crossfade.flags import Flag, FlagProvider
-from crossfade.gates import Coverage, Gates, NoGates
+from crossfade.gates import AllGates, Gates
+from crossfade.guard import FleetWitness
 from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.moving import CrashPoint, Mover, MoveSettings, NothingToCarry
 from crossfade.operation import Pinner
 from crossfade.paths import Path
 from crossfade.planner import Planner
+from crossfade.readiness import NOT_OPEN, Readiness, judge
 from crossfade.reconcile import Reconciler, ReconcileSettings
 from crossfade.repository import Repository, RepositorySettings
 from crossfade.schema import Schema
+from crossfade.signals import Signals
 from crossfade.stages import Side, Topology, has_begun
 from crossfade.store import Store
 from crossfade.store.crossing import check_crossings
 from crossfade.store.record import Record
-from crossfade.store.view import RecordView
+from crossfade.store.view import LEASE_SECONDS, RecordView
+from crossfade.thresholds import GuardThresholds
 
 _LAG_INTERVAL = 1.0
 
@@ -58,11 +63,14 @@ class Migration:
         settings: bounds of the repository.
         reconciling: bounds of the reconciler.
         moves: bounds of moves.
-        gates: what must hold before a model advances; by default, that its rows were copied and verified.
+        gates: what must hold before a model takes a step; everything there is, by default.
         pinner: what fills in ids and times.
         conduct: whether this process may become the leader.
+        guard: whether it walks models back, while it leads, that do not do well.
         reconcile: whether this process verifies captured keys in the background.
         at: awaited at each crash point of a move, for drills.
+        name: what this process is called where the fleet is listed; its host and process id by default.
+        signals: whether this process tells the fleet what it sees: without that, nobody can judge by it.
     """
 
     repository: Repository
@@ -87,8 +95,11 @@ class Migration:
         gates: Gates | None = None,
         pinner: Pinner | None = None,
         conduct: bool = True,
+        guard: bool = True,
         reconcile: bool = True,
         at: Callable[[CrashPoint], Awaitable[None]] | None = None,
+        name: str | None = None,
+        signals: bool = True,
     ) -> None:
         if not stores or (len(stores) == 1 and Side.PRISMA not in stores):
             raise ConfigurationError(
@@ -99,16 +110,20 @@ class Migration:
         self._flags = flags
         self._stores = stores
         self._followers = followers
-        # What an observer raises must not end a move half-way.
-        self._observer: Observer = NullObserver() if observer is None else Observers(observer)
+        self._given_observer = observer
+        self._observer: Observer = NullObserver()
         self._settings = settings
         self._reconciling = reconciling
         self._moves = moves
-        self._gates = gates or (Coverage(stores) if len(stores) > 1 else NoGates())
+        self._gates: Gates = gates or AllGates(stores, schema, self._flag)
         self._pinner = pinner
         self._conduct = conduct
+        self._guards = guard
         self._reconcile = reconcile
         self._at = at or _nothing
+        self._name = name
+        self._tells = signals
+        self._is_open = False
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -121,6 +136,15 @@ class Migration:
             await self._open_stores(stack)
             self.view = await stack.enter_async_context(RecordView(self._stores))
             await self._check_tables()
+            signals = Signals(
+                self._stores[Side.PRISMA],
+                self._schema,
+                self.view,
+                name=self._name,
+                leads=lambda: self.conductor.leads,
+                epochs=self._epochs,
+            )
+            self._observer = self._hearing(signals)
             if not self._is_shared:
                 self.reconciler = Reconciler(
                     self._stores, self._authority, self._observer, self._reconciling, stale=self.view.refresh
@@ -145,8 +169,8 @@ class Migration:
             for record in self.view.records.values():
                 self._place(record)
             await stack.enter_async_context(self.repository)
-            for name, flag in flags.items():
-                self.repository.sample(name, flag.sample)
+            for flag in flags.values():
+                self._apply(flag)
             if not self._is_shared:
                 self.reconciler.start(background=self._reconcile)
                 stack.push_async_callback(self.reconciler.close)
@@ -159,8 +183,12 @@ class Migration:
                 self._observer,
                 self._stores,
                 gates=self._gates,
+                witness=FleetWitness(self._stores) if self._guards else None,
+                thresholds=self._guard_thresholds,
                 lead=self._conduct,
             )
+            if self._tells:
+                await stack.enter_async_context(signals)
             await stack.enter_async_context(self.conductor)
             for flag in flags.values():
                 self._request(flag)
@@ -168,10 +196,40 @@ class Migration:
             if not self._is_shared:
                 stack.push_async_callback(_stop, asyncio.create_task(self._watch_lag(), name="capture-lag"))
             self._stack = stack.pop_all()
+        self._is_open = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._is_open = False
         await self._stack.aclose()
+
+    def readiness(self) -> Readiness:
+        """Whether this process may be sent requests. Cheap, and may be asked on any thread."""
+        if not self._is_open:
+            return NOT_OPEN
+        return judge(
+            age=self.view.age(),
+            lease=LEASE_SECONDS,
+            recorded=self.view.stages(),
+            placed=self.repository.stages(),
+        )
+
+    def _flag(self, model: str) -> Flag | None:
+        """The flag of a model, as it is now."""
+        return self._flags.current().get(model)
+
+    def _guard_thresholds(self, model: str) -> GuardThresholds:
+        flag = self._flag(model)
+        return GuardThresholds.of({} if flag is None else flag.guard)
+
+    def _epochs(self) -> dict[str, int]:
+        """The epochs of the records that this process acts by."""
+        return {name: model.epoch for name, model in self.repository.standings.models.items()}
+
+    def _hearing(self, signals: Signals) -> Observer:
+        """Who hears what happens. What one of them raises must not end a move half-way."""
+        given = [] if self._given_observer is None else [self._given_observer]
+        return Observers(*given, *([signals] if self._tells else []))
 
     @property
     def _is_shared(self) -> bool:
@@ -223,14 +281,40 @@ class Migration:
     def _place(self, record: Record) -> None:
         if record.model in self._schema.models:
             self.repository.place(record.model, record.stage, record.epoch)
+            self._set_canary(record.model)
 
     def _request(self, flag: Flag) -> None:
-        self.conductor.request(flag.model, flag.stage, by=flag.owner or "flag", cohort=flag.cohort)
+        self.conductor.request(
+            flag.model,
+            flag.stage,
+            by=flag.owner or "flag",
+            cohort=flag.cohort,
+            confirmed=flag.confirmed,
+        )
+
+    def _apply(self, flag: Flag) -> None:
+        """Do at once what a flag asks of this process's reads, whatever the record says yet.
+
+        A flag that nobody stands behind now says nothing new: what was asked for last stays.
+        """
+        self.repository.sample(flag.model, flag.sample)
+        if flag.confirmed:
+            self.repository.recall(flag.model, wanted=not has_begun(flag.stage))
+        self._set_canary(flag.model)
+
+    def _set_canary(self, model: str) -> None:
+        """Let the next side answer its share; none after a forced rollback, until what was lost is listed."""
+        flag = self._flag(model)
+        if self.view.record(model).forced:
+            self.repository.canary(model, 0.0)
+        elif flag is not None and flag.confirmed:
+            self.repository.canary(model, flag.canary)
 
     async def _follow_flags(self, changes: AsyncIterator[Flag]) -> None:
         async for flag in changes:
-            self.repository.sample(flag.model, flag.sample)
-            self._request(flag)
+            if flag.model in self._schema.models:
+                self._apply(flag)
+                self._request(flag)
 
     async def _watch_lag(self) -> None:
         """Tell, each second, how much is captured and not verified yet."""
@@ -238,8 +322,10 @@ class Migration:
         while True:
             with suppress(StoreUnavailableError):
                 begun = [name for name in self._schema.models if self._authority(name) is not None]
+                looked_at = monotonic()
                 lags = await self.reconciler.pending(begun)
-                self.repository.note_lagging(frozenset(name for name, lag in lags.items() if lag.keys))
+                waiting = {name: lag.oldest if lag.keys else None for name, lag in lags.items()}
+                self.repository.note_lagging(waiting, looked_at)
                 for name in begun:
                     keys, oldest = lags.get(name, (0, 0.0))
                     self._observer.observe(CaptureLagged(name, keys, oldest))

@@ -39,12 +39,28 @@ from crossfade.store.record import Record, SupersededError, advance, effective, 
 from crossfade.store.store import Store
 from crossfade.store.tables import Connection
 
-__all__ = ["CRASH_POINTS", "CrashPoint", "MoveSettings", "Mover", "NothingToCarry", "Step"]
+__all__ = [
+    "CRASH_POINTS",
+    "GUARD",
+    "CrashPoint",
+    "MoveSettings",
+    "Mover",
+    "NothingToCarry",
+    "Step",
+    "why_paused",
+]
 
 T = TypeVar("T")
 
 RECOVERY = "recovery"
 """Who puts a half-done move right, for the history."""
+
+
+GUARD = "guard"
+"""Who walks a model back that does not do well, for the history."""
+
+_PATIENCE = 1.0
+"""Seconds that are waited for a store that a step can do without: it may be why the step is taken."""
 
 
 async def _nothing(_: CrashPoint) -> None:
@@ -107,15 +123,17 @@ class Mover:
             for line in lines.values():
                 line.cut()
 
-    async def read(self, line: Line, models: Sequence[str] | None = None) -> dict[str, Record]:
-        """Read the records of one store.
+    async def read(
+        self, line: Line, models: Sequence[str] | None = None, *, deadline: float | None = None
+    ) -> dict[str, Record]:
+        """Read the records of one store, within `deadline` seconds, or as the settings say.
 
         Raises:
             StoreUnavailableError: it does not answer.
         """
         return await line.transact(
             lambda connection: read_records(connection, line.store, models),
-            deadline=self.settings.answer_deadline,
+            deadline=self.settings.answer_deadline if deadline is None else deadline,
         )
 
     async def note(self, record: Record) -> None:
@@ -145,7 +163,8 @@ class Mover:
     ) -> float:
         """Move `models` one step, to `stage`, together, and return how long their writers waited, in seconds.
 
-        With `pauses` they take no step forward afterwards until they are resumed. `gates` go into the history.
+        With `pauses` they take no step forward afterwards until they are resumed: they leave a store that is not well,
+        so everything may take longer. `gates` go into the history.
 
         Raises:
             StageMoveError: it is not possible now; the reason says why. Nothing has moved, unless the reason says that
@@ -163,7 +182,7 @@ class Mover:
                     stage,
                     lines,
                     self._reconciler,
-                    self.settings,
+                    self.settings.patient() if pauses else self.settings,
                     self._at,
                     by=by,
                     reason=reason,
@@ -185,8 +204,11 @@ class Mover:
         answers: dict[Side, dict[str, Record]] = {}
         away: StoreUnavailableError | None = None
         for side, line in lines.items():
+            told = answers.get(Side.PRISMA, {}).values()
+            is_dispensable = bool(told) and all(_needs_legacy_only(record.stage, stage) for record in told)
+            deadline = min(_PATIENCE, self.settings.answer_deadline) if is_dispensable else None
             try:
-                answers[side] = await self.read(line, models)
+                answers[side] = await self.read(line, models, deadline=deadline)
             except StoreUnavailableError as error:
                 away = error
         known = effective(*answers.values())
@@ -222,6 +244,8 @@ class Mover:
             why = f"the models that move with it are not at one stage ({record.model} is at {record.stage})"
         elif (current, stage) not in MOVES:
             why = "a model moves one step at a time"
+        elif record.paused and is_forward(current, stage):
+            why = why_paused(record)
         if why is not None:
             raise StageMoveError(record.model, record.stage, stage, why)
 
@@ -426,6 +450,12 @@ class Mover:
 def _needs_legacy_only(current: Stage, wanted: Stage) -> bool:
     """Whether a step back can be taken while the target is away: it has nothing that is still needed."""
     return not is_forward(current, wanted) and not moves_authority(current, wanted) and not has_moved(current)
+
+
+def why_paused(record: Record) -> str:
+    """Why a model that was walked back takes no step forward, and what a person is to do."""
+    told = f": {record.reason}" if record.by == GUARD else ""
+    return f"the guard walked it back{told}; look into it, then run `crossfade resume {record.model}`"
 
 
 def _told(error: BaseException) -> str:

@@ -48,8 +48,10 @@ class Neighbours:
         A child that exists on its own side only would not forbid what it must forbid, and a copy of one that is gone
         there would.
         """
-        async with self._within(self._deadline):
-            await self._bring_late(self._restricting(operations), {})
+        models = self._restricting(operations)
+        if models:
+            async with self._within(self._deadline):
+                await self._bring_late(models, {})
 
     async def with_parents(self, operations: Sequence[Operation], attempt: Callable[[], Awaitable[T]]) -> T:
         """Do `attempt`; when it is refused for want of a row that `operations` refer to, bring that and try again.
@@ -79,6 +81,13 @@ class Neighbours:
                     if not is_late:
                         raise
                     await asyncio.sleep(_PAUSE)
+
+    async def level(self, models: Collection[str]) -> bool:
+        """Have every captured key of `models` verified; True unless that takes longer than the deadline."""
+        finished = []
+        async with self._within(self._deadline):
+            finished = [await self._bring_late(models, {})]
+        return bool(finished)
 
     async def _bring_late(self, models: Collection[str], keys: Mapping[str, Collection[KeyText]]) -> bool:
         """Bring every row of `models`, and the rows of `keys`, that wait to be verified; whether there are any."""

@@ -16,18 +16,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from crossfade.breaker import OUTAGES, Breaker
+from crossfade.answering import Answering, Doubting
+from crossfade.breaker import Breaker
 from crossfade.connections import Connections
-from crossfade.errors import (
-    CrossfadeError,
-    WrongAuthorityError,
-)
-from crossfade.events import AuthorityMissed, NullObserver, Observer, Role, StaleRead
+from crossfade.errors import WrongAuthorityError
+from crossfade.events import AuthorityMissed, NullObserver, Observer, Role
 from crossfade.follow import FollowQueue
 from crossfade.follower import AcceptedWrite, Follower
 from crossfade.keys import Key, keys_written
@@ -39,16 +37,17 @@ from crossfade.operation import (
     Action,
     Operation,
     Pinner,
-    models_touched,
     models_written,
 )
 from crossfade.paths import Path
+from crossfade.reading import NoRecords, Reader, Records, note_span
 from crossfade.schema import ModelSpec, Schema
 from crossfade.settler import NothingToSettle, Settler
 from crossfade.shadow import ShadowReader, ShadowSettings
 from crossfade.side import Sides, ask
-from crossfade.stages import PLANS, FollowerPart, Plan, Side, Stage, Topology, has_begun
+from crossfade.stages import Plan, Side, Stage, Topology, has_begun
 from crossfade.standing import Standing, Standings
+from crossfade.store.view import LEASE_SECONDS
 
 T = TypeVar("T")
 
@@ -66,26 +65,11 @@ class RepositorySettings:
     """How long a write may wait, while the authority is handed over, before its caller hears of it."""
     connect_interval: float = 1.0
     """How often a side that no caller depends on is tried again when it does not answer at the start."""
+    canary_deadline: float = 1.0
+    """How long a caller waits for the next side, in a canary's share, before the authority is asked."""
+    lease: float = LEASE_SECONDS
+    """For how long other processes may not have heard of a flag or a record yet; see `answering`."""
     shadow: ShadowSettings = field(default_factory=ShadowSettings)
-
-
-class Records(Protocol):
-    """Knows the record that is in force, newer than this process may have heard of."""
-
-    async def newer_than(self, model: str, epoch: int, seconds: float) -> object:
-        """Return when a record of `model` newer than `epoch` has been placed.
-
-        Raises:
-            TimeoutError: none came within `seconds`.
-        """
-
-
-class NoRecords:
-    """Where every model stays where it was placed."""
-
-    async def newer_than(self, _model: str, _epoch: int, _seconds: float) -> object:
-        """None will come."""
-        raise TimeoutError
 
 
 class Repository:
@@ -127,30 +111,33 @@ class Repository:
         self._followers = {**paths, **(followers or {})}
         self._observer = observer or NullObserver()
         self._pinner = pinner or Pinner(schema)
-        self._chance = chance
         self._settler: Settler = settler or NothingToSettle()
         self._records: Records = records or NoRecords()
-        self._unfollowed = frozenset(
-            stage
-            for stage, plan in PLANS[self._settings.topology].items()
-            if plan.follower_part in (FollowerPart.NONE, FollowerPart.CAPTURE)
-        )
         self.standings = Standings(schema, self._settings.topology, stages or {})
         self._models = self.standings.models
         self.neighbours = Neighbours(self._models, self._settler, self._settings.follow_deadline)
-        self._lagging: frozenset[str] = frozenset()
         self.breakers = {side: Breaker(side, self._observer) for side in paths}
+        doubting = Doubting(self._observer)
         self.queue = FollowQueue(
-            self._observer, workers=self._settings.follow_workers, limit=self._settings.follow_limit
+            doubting, workers=self._settings.follow_workers, limit=self._settings.follow_limit
         )
-        self.shadow = ShadowReader(
-            Sides(compared, paths, self.breakers, self._observer), self._settler, self._settings.shadow
+        self._answering = Answering(self.standings, self.queue, self._settings.lease)
+        doubting.answering = self._answering
+        sides = Sides(compared, paths, self.breakers, self._observer)
+        self.shadow = ShadowReader(sides, self._settler, self._settings.shadow)
+        self._reader = Reader(
+            schema,
+            sides,
+            self.standings,
+            self._answering,
+            self._records,
+            self.shadow,
+            self._settings.canary_deadline,
+            chance,
         )
         followed = paths if self._settings.topology is Topology.SHARED else self._followers
         self._follower = Follower(
-            Sides(compared, followed, self.breakers, self._observer),
-            self.queue,
-            self._settings.follow_deadline,
+            Sides(compared, followed, self.breakers, doubting), self.queue, self._settings.follow_deadline
         )
         separate = [path for side, path in self._followers.items() if path is not paths.get(side)]
         self._connections = Connections(
@@ -164,6 +151,7 @@ class Repository:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._answering.close()
         await self.shadow.close()
         await self.queue.close()
         await self._connections.close()
@@ -180,15 +168,32 @@ class Repository:
 
     def place(self, model: str, stage: Stage, epoch: int) -> None:
         """Note that the record places `model` at `stage`; see `Standings.place`."""
-        self.standings.place(model, stage, epoch)
+        self._answering.place(model, stage, epoch)
 
     def sample(self, model: str, share: float) -> None:
         """Set the share of reads of `model` that are compared, 0 to 1."""
         self._models[model].sample = share
 
-    def note_lagging(self, models: frozenset[str]) -> None:
-        """Note which models have captured keys that are not verified yet, as far as is known."""
-        self._lagging = models
+    def recall(self, model: str, *, wanted: bool) -> None:
+        """Let reads of `model` return to Prisma before the record does, or follow the record again; see `answering`."""
+        self._answering.recall(model, wanted=wanted)
+
+    def canary(self, model: str, share: float) -> None:
+        """Set the share of rows of `model`, 0 to 1, of which the next side answers the reads while it is compared."""
+        self._answering.canary(model, share)
+
+    def note_lagging(self, oldest: Mapping[str, float | None], looked_at: float) -> None:
+        """Note how old the oldest captured key of each model is that is not verified yet, in seconds, or that none is.
+
+        `looked_at` is when that was asked for, by the monotonic clock.
+        """
+        self._reader.lagging = frozenset(name for name, age in oldest.items() if age is not None)
+        self._answering.note_lag(oldest, looked_at)
+
+    async def renew(self) -> None:
+        """Have the record read again if what is known of it is older than the lease."""
+        if monotonic() > self._records.fresh_until:
+            await self._records.renew()
 
     # --- one operation -------------------------------------------------------------------------------------------
 
@@ -202,45 +207,19 @@ class Repository:
             WrongAuthorityError: no side took writes for `move_deadline` seconds.
         """
         model = self._models[operation.model]
-        if operation.action not in READS:
-            return await self._write(model, operation)
-        arguments = operation.arguments
-        where = arguments.get("where")
-        if len(arguments) == 1 and where and model.spec.uniques.keys() >= where.keys():
-            models = model.alone  # a plain read by a unique key, the commonest call
-        else:
-            models = models_touched(self.schema, operation)
-        plan = model.plan
-        if len(models) == 1:
-            side = plan.reads
-        else:
-            side = self.standings.reads_of(models)
-            self._note_staleness(operation, side, models)
-        if plan.shadow is None or (model.sample < 1.0 and self._chance() >= model.sample):
-            return await ask(self._paths[side], operation, Role.AUTHORITY, self._observer)
-        return await self._shadowed_read(operation, side, models)
-
-    async def _shadowed_read(self, operation: Operation, side: Side, models: Sequence[str]) -> Any:
-        try:
-            result = await ask(self._paths[side], operation, Role.AUTHORITY, self._observer)
-        except CrossfadeError as error:
-            if not isinstance(error, OUTAGES) and self.standings.all_fed(models):
-                self.shadow.offer(operation, error, side, models)
-            raise
-        if len(models) == 1 or self.standings.all_fed(models):
-            self.shadow.offer(operation, result, side, models)
-        return result
-
-    def _note_staleness(self, operation: Operation, side: Side, models: Sequence[str]) -> None:
-        """Count a read that is answered by a side which may lack what another one has acknowledged."""
-        if any(name in self._lagging and self._models[name].plan.authority is not side for name in models):
-            self._observer.observe(StaleRead(operation.model, operation.action))
+        if operation.action in READS:
+            return await self._reader.read(model, operation)
+        return await self._write(model, operation)
 
     # --- writes --------------------------------------------------------------------------------------------------
 
     async def _write(self, model: Standing, operation: Operation) -> Any:
         spanned = models_written(self.schema, operation)
-        if len(spanned) == 1 and model.plan.stage in self._unfollowed and not model.awaits:
+        if monotonic() > self._records.fresh_until:
+            await self._records.renew()
+        if len(spanned) > 1:
+            self.note_span(spanned, is_write=True)
+        elif not (model.plan.is_followed or model.awaits):
             epoch = model.epoch
             authority = model.plan.authority
             # Prisma's engine fills in by itself what a client mints.
@@ -306,11 +285,12 @@ class Repository:
             [pinned], lambda: ask(path, pinned, Role.AUTHORITY, self._observer)
         )
         if len(spanned) == 1:
-            done = self.follow(
-                [AcceptedWrite(model.spec, plan, pinned, result, _keys(model.spec, pinned, result))]
-            )
-            if done is not None and (model.awaits or self._settings.follow == "await"):
-                await self.wait_for(done)
+            keys = _keys(model.spec, pinned, result)
+            done = self.follow([AcceptedWrite(model.spec, plan, pinned, result, keys)])
+            if (model.awaits or self._settings.follow == "await") and (done is not None or keys):
+                await self.followed(spanned, done)
+        else:
+            await self.followed(spanned, None)
         return result  # rows that a nested write has touched are carried over by capture
 
     def follow(self, writes: Sequence[AcceptedWrite]) -> asyncio.Future[None] | None:
@@ -318,8 +298,7 @@ class Repository:
         follows = [
             write
             for write in writes
-            if write.plan.stage not in self._unfollowed
-            and (write.keys or write.operation.action in MANY_WRITES)
+            if write.plan.is_followed and (write.keys or write.operation.action in MANY_WRITES)
         ]
         if not follows:
             return None
@@ -331,13 +310,32 @@ class Repository:
 
     def follow_batch(self, writes: Sequence[AcceptedWrite]) -> asyncio.Future[None] | None:
         """Have an accepted batch followed as one; its results are not known, and so they are not compared."""
-        if any(write.plan.stage in self._unfollowed for write in writes):
+        if not all(write.plan.is_followed for write in writes):
             return None  # what one of them captures, the reconciler carries over with all the others
         return self._follower.follow_batch(writes)
 
-    def awaits(self, models: Sequence[str]) -> bool:
-        """Whether a write to `models` waits for its follower."""
-        return self._settings.follow == "await" or self.standings.awaits(models)
+    async def followed(
+        self, models: Sequence[str], done: asyncio.Future[None] | None, *, is_all: bool = True
+    ) -> None:
+        """Wait for the follower's part in a write to `models`, within its deadline, if it is to be awaited.
+
+        What was not followed at once, `done` being None or not the whole of it, is brought level where it may be read.
+        """
+        if not (self._settings.follow == "await" or self.standings.awaits(models)):
+            return
+        if done is not None:
+            await asyncio.wait([done], timeout=self._settings.follow_deadline)
+        if not self.standings.read_beside(models):
+            return
+        is_level = done.done() if done is not None else False
+        if done is None or not is_all:
+            is_level = await self.neighbours.level(models)
+        if not is_level:
+            self._answering.doubt(models)
+
+    def note_span(self, models: Iterable[str], *, is_write: bool) -> None:
+        """Tell it if one operation, or one transaction, touches several models."""
+        note_span(self._observer, models, is_write=is_write)
 
     def pin(self, operation: Operation) -> Operation:
         """Fill in what a client mints."""
@@ -346,10 +344,6 @@ class Repository:
     def path(self, side: Side) -> Path:
         """Return the path of a side."""
         return self._paths[side]
-
-    async def wait_for(self, job_done: asyncio.Future[None]) -> None:
-        """Wait for a follower's part, within its deadline."""
-        await asyncio.wait([job_done], timeout=self._settings.follow_deadline)
 
     async def with_reserved_ids(self, spec: ModelSpec, path: Path, operation: Operation) -> Operation:
         """Give the rows of a create the ids that the authority's sequence would give them.

@@ -6,8 +6,9 @@ import importlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from crossfade.dsn import Dsn
 from crossfade.errors import ConfigurationError, CrossfadeError, DsnError
@@ -15,6 +16,8 @@ from crossfade.mapping import NO_MAPPINGS, Mappings
 from crossfade.stages import Topology
 
 DEFAULT_FLAGS_DIR = Path("flags")
+DEFAULT_ENVIRONMENT = "development"
+DEFAULT_APP_NAME = "crossfade"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -24,7 +27,9 @@ class Settings:
 
     A shared topology has one store: `target_dsn` is then None or the same as `legacy_dsn`. `metrics_port` None serves
     no metrics, 0 takes a free port. `cache_dir` None is the user's cache directory. `mappings` names where the target
-    schema's differences are declared: `package.module:NAME`.
+    schema's differences are declared: `package.module:NAME`. With an `unleash_url`, the URL of an Unleash server's API,
+    flags come from there and not from `flags_dir`. Processes follow them with `unleash_token`, a backend token of the
+    environment; `crossfade flags` needs an admin token.
     """
 
     legacy_dsn: Dsn | None = None
@@ -35,6 +40,12 @@ class Settings:
     cache_dir: Path | None = None
     log_level: str = "info"
     mappings: str | None = None
+    unleash_url: str | None = None
+    unleash_token: str | None = field(default=None, repr=False)
+    unleash_environment: str = DEFAULT_ENVIRONMENT
+    unleash_app_name: str = DEFAULT_APP_NAME
+    unleash_admin_token: str | None = field(default=None, repr=False)
+    unleash_project: str = "default"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -44,6 +55,7 @@ class Settings:
             ConfigurationError: it lists everything that is wrong, not just the first.
         """
         reader = _Reader(os.environ if environment is None else environment)
+        token = reader.text("CROSSFADE_UNLEASH_TOKEN") or None
         settings = cls(
             legacy_dsn=reader.dsn("CROSSFADE_LEGACY_DSN"),
             target_dsn=reader.dsn("CROSSFADE_TARGET_DSN"),
@@ -53,9 +65,17 @@ class Settings:
             cache_dir=reader.path("CROSSFADE_CACHE_DIR"),
             log_level=reader.choice("CROSSFADE_LOG_LEVEL", LOG_LEVELS, "info"),
             mappings=reader.place("CROSSFADE_MAPPINGS"),
+            unleash_url=reader.api_url("CROSSFADE_UNLEASH_URL"),
+            unleash_token=token,
+            unleash_environment=(
+                reader.text("CROSSFADE_UNLEASH_ENVIRONMENT") or _environment_of(token) or DEFAULT_ENVIRONMENT
+            ),
+            unleash_app_name=reader.text("CROSSFADE_UNLEASH_APP_NAME") or DEFAULT_APP_NAME,
+            unleash_admin_token=reader.text("CROSSFADE_UNLEASH_ADMIN_TOKEN") or None,
+            unleash_project=reader.text("CROSSFADE_UNLEASH_PROJECT") or "default",
         )
         # A variable that cannot be read says nothing about the others.
-        problems = reader.problems or _contradictions(settings)
+        problems = reader.problems or [*_contradictions(settings), *_unleash_contradictions(settings)]
         if problems:
             raise ConfigurationError(*problems)
         return settings
@@ -101,6 +121,23 @@ def _contradictions(settings: Settings) -> list[str]:
     return []
 
 
+def _unleash_contradictions(settings: Settings) -> list[str]:
+    token, environment = settings.unleash_token, settings.unleash_environment
+    if settings.unleash_url is None:
+        is_lost = token is not None or settings.unleash_admin_token is not None
+        return ["CROSSFADE_UNLEASH_URL is not set, and a token for Unleash is"] if is_lost else []
+    told = (token or "").partition(":")[2]
+    if told and not told.startswith(("*", f"{environment}.")):
+        return [f"CROSSFADE_UNLEASH_TOKEN is not a token of the environment {environment!r}"]
+    return []
+
+
+def _environment_of(token: str | None) -> str | None:
+    """The environment in a token such as `project:environment.secret`; None where it names none."""
+    told = (token or "").partition(":")[2].partition(".")[0]
+    return told if told and told != "*" else None
+
+
 def _store(dsn: Dsn) -> tuple[str, int, str, str]:
     return dsn.host, dsn.port, dsn.database, dsn.schema or "public"
 
@@ -124,6 +161,27 @@ class _Reader:
         except DsnError as error:
             self.problems.append(f"{name}: {error}")
             return None
+
+    def api_url(self, name: str) -> str | None:
+        """The URL of a service, without credentials."""
+        text = self.text(name)
+        if not text:
+            return None
+        try:
+            url = urlsplit(text)
+            is_whole = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            is_whole = False
+        # What cannot be split may have a password anywhere, so nothing of it is quoted.
+        if not is_whole:
+            self.problems.append(f"{name} must be like https://unleash.example.com/api")
+            return None
+        if url.username or url.password or url.query or url.fragment:
+            self.problems.append(
+                f"{name} must hold no user, query or fragment: the token belongs into CROSSFADE_UNLEASH_TOKEN"
+            )
+            return None
+        return text.rstrip("/")
 
     def path(self, name: str) -> Path | None:
         text = self.text(name)

@@ -43,10 +43,16 @@ class Sides:
     async def ask(self, side: Side, operation: Operation, role: Role, deadline: float) -> Any:
         """Execute `operation` on `side`, or give up after `deadline` seconds; the breaker hears how it went."""
         breaker = self.breakers[side]
+        limit = asyncio.timeout(deadline)
         try:
-            async with asyncio.timeout(deadline):
+            async with limit:
                 result = await ask(self.paths[side], operation, role, self.observer)
         except Exception as error:
+            if limit.expired():  # it was cut off, and has not reported itself
+                given_up = OperationFinished(
+                    operation.model, operation.action, side, role, deadline, TimeoutError.__name__
+                )
+                self.observer.observe(given_up)
             breaker.failed(error)
             raise
         breaker.succeeded()

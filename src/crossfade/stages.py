@@ -86,6 +86,12 @@ class Plan:
     shadow: Side | None
     authority: Side
     follower_part: FollowerPart
+    candidate: Side | None
+    """The side that answers reads in the next stage, where this stage asks it in the shadow: it may answer a share."""
+    recalled: Side
+    """The side that answers reads once a flag asks for `off`: Prisma, as long as it is kept up to date."""
+    is_followed: bool
+    """Whether the follower has its part in every write, at once."""
 
     @property
     def follower(self) -> Side:
@@ -126,9 +132,24 @@ _PARTS: Mapping[Topology, Mapping[Stage, FollowerPart]] = {
     },
 }
 
+
+def _plan(stage: Stage, part: FollowerPart) -> Plan:
+    reads, shadow, authority = _SIDES[stage]
+    after = _ORDER[min(position(stage) + 1, len(_ORDER) - 1)]
+    candidate = shadow if shadow is _SIDES[after][0] else None
+    is_followed = part in (FollowerPart.APPLY, FollowerPart.READ_BACK)
+    recalled = Side.PRISMA if is_followed else authority
+    return Plan(stage, reads, shadow, authority, part, candidate, recalled, is_followed)
+
+
+def position(stage: Stage) -> int:
+    """How many steps `stage` is away from `off`: 0 to 5."""
+    return _ORDER.index(stage)
+
+
 PLANS: Mapping[Topology, Mapping[Stage, Plan]] = MappingProxyType(
     {
-        topology: MappingProxyType({stage: Plan(stage, *_SIDES[stage], parts[stage]) for stage in Stage})
+        topology: MappingProxyType({stage: _plan(stage, parts[stage]) for stage in Stage})
         for topology, parts in _PARTS.items()
     }
 )
@@ -138,11 +159,6 @@ MOVES: frozenset[tuple[Stage, Stage]] = frozenset(
     move for one, two in pairwise(_ORDER) for move in ((one, two), (two, one))
 )
 """Every permitted move: one step, forward or back."""
-
-
-def position(stage: Stage) -> int:
-    """How many steps `stage` is away from `off`: 0 to 5."""
-    return _ORDER.index(stage)
 
 
 def next_step(current: Stage, requested: Stage) -> Stage | None:
@@ -156,6 +172,21 @@ def next_step(current: Stage, requested: Stage) -> Stage | None:
 def moves_authority(current: Stage, wanted: Stage) -> bool:
     """Whether going from `current` to `wanted` hands the write authority to the other side."""
     return _SIDES[current][2] is not _SIDES[wanted][2]
+
+
+def stops_feeding(topology: Topology, current: Stage, wanted: Stage) -> bool:
+    """Whether going from `current` to `wanted` leaves a store without the writes that it got until then.
+
+    Whoever still believes an earlier stage may read there, so one lease must have passed before. A store that both
+    sides share always gets them.
+    """
+    return topology is not Topology.SHARED and not _fed(topology, current) <= _fed(topology, wanted)
+
+
+def _fed(topology: Topology, stage: Stage) -> frozenset[Side]:
+    """The sides whose stores get every write at once at `stage`."""
+    plan = PLANS[topology][stage]
+    return frozenset({plan.authority, plan.follower} if plan.is_followed else {plan.authority})
 
 
 def has_begun(stage: Stage) -> bool:

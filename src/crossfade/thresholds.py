@@ -20,6 +20,11 @@ class _Numbers:
         return tuple(field.name for field in fields(cls))
 
     @classmethod
+    def bounds(cls) -> Mapping[str, tuple[float, float]]:
+        """The lowest and the highest number that each name may be given."""
+        return {name: _BOUNDS[name][:2] for name in cls.names()}
+
+    @classmethod
     def of(cls, given: Mapping[str, float]) -> Self:
         """Return the defaults with what is given in their place.
 

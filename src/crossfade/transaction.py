@@ -16,13 +16,14 @@ from typing import Any
 
 from crossfade.errors import (
     DataError,
+    MixedAuthorityError,
     RecordNotFoundError,
     TransactionError,
     WrongAuthorityError,
 )
 from crossfade.follower import AcceptedWrite
 from crossfade.keys import keys_written
-from crossfade.operation import MANY_WRITES, READS, Action, Operation, models_written
+from crossfade.operation import MANY_WRITES, READS, Action, Operation, models_touched, models_written
 from crossfade.paths import Path, PathTransaction
 from crossfade.repository import Repository
 from crossfade.stages import Side, has_begun
@@ -47,6 +48,7 @@ class Transaction:
         self._held: set[str] = set()
         self._written: list[str] = []
         self._accepted: list[AcceptedWrite] = []
+        self._is_all_followed = True
         self._is_open = False
         self._is_aborted = False
 
@@ -77,16 +79,19 @@ class Transaction:
             raise TransactionError(_NOT_STARTED)
         repository = self._repository
         is_read = operation.action in READS
-        models = [operation.model] if is_read else list(models_written(repository.schema, operation))
-        if not is_read:
-            repository.standings.authority_over([*self._written, *models])
+        if is_read:
+            models = [operation.model]
+            repository.note_span(models_touched(repository.schema, operation), is_write=False)
+        else:
+            models = list(models_written(repository.schema, operation))
+            self._check([*self._written, *models])
         inner = await self._begun(models)
         plan = repository.plan(operation.model)
         if is_read:
             return await inner.execute(operation)
         if plan.authority is not self._side:
             # The transaction began with a read of a model that belongs to the other side.
-            repository.standings.authority_over([*self._held, *models])
+            self._check([*self._held, *models])
         pinned = repository.pin(operation)
         spec = repository.schema.models[operation.model]
         if pinned.action is Action.CREATE_MANY and self._path is not None:
@@ -105,7 +110,21 @@ class Transaction:
         if len(models) == 1:
             keys = () if pinned.action in MANY_WRITES else keys_written(spec, pinned, result)
             self._accepted.append(AcceptedWrite(spec, plan, pinned, result, keys))
+        else:
+            self._is_all_followed = False  # its rows are carried over by capture
         return result
+
+    def _check(self, models: Sequence[str]) -> None:
+        """Make sure that one side has the authority over all of `models`.
+
+        Raises:
+            MixedAuthorityError: it has not.
+        """
+        try:
+            self._repository.standings.authority_over(models)
+        except MixedAuthorityError:
+            self._repository.note_span(models, is_write=True)
+            raise
 
     async def _begun(self, models: Sequence[str]) -> PathTransaction:
         """Return the side's transaction, with a hold on `models`."""
@@ -122,6 +141,7 @@ class Transaction:
         return self._inner
 
     async def _begin(self, models: Sequence[str]) -> None:
+        await self._repository.renew()
         side = self._repository.plan(models[0]).authority
         path = self._repository.path(side)
         inner = await path.begin(max_wait=self._max_wait, timeout=self._timeout)
@@ -153,9 +173,10 @@ class Transaction:
         await self._inner.commit()
         if self._is_aborted:
             return
+        self._repository.note_span(self._written, is_write=True)
         done = self._repository.follow(self._accepted)
-        if done is not None and self._repository.awaits(self._written):
-            await self._repository.wait_for(done)
+        if self._written:
+            await self._repository.followed(self._written, done, is_all=self._is_all_followed)
 
     async def rollback(self) -> None:
         """Undo everything.
@@ -184,6 +205,8 @@ async def execute_batch(repository: Repository, operations: Sequence[Operation])
     models = list(
         dict.fromkeys(name for operation in operations for name in models_written(schema, operation))
     )
+    repository.note_span(models, is_write=True)
+    await repository.renew()
     pinned = [repository.pin(operation) for operation in operations]
 
     async def attempt() -> list[AcceptedWrite]:
@@ -199,6 +222,4 @@ async def execute_batch(repository: Repository, operations: Sequence[Operation])
         return [AcceptedWrite(schema.models[each.model], plans[each.model], each, None, ()) for each in ready]
 
     accepted = await repository.with_authority(models, attempt)
-    done = repository.follow_batch(accepted)
-    if done is not None and repository.awaits(models):
-        await repository.wait_for(done)
+    await repository.followed(models, repository.follow_batch(accepted))

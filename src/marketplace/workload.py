@@ -12,6 +12,7 @@ under it; as a failure otherwise.
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import Final
 
 from crossfade.errors import DataError
@@ -25,6 +26,9 @@ from marketplace.subjects import SUBJECTS
 
 LIMIT: Final = 32
 """How many calls may be under way at once."""
+
+ASKED: Final[ContextVar[bool]] = ContextVar("asked", default=False)
+"""Whether a call of a workload waits for what is being done; nobody does where answers are only compared."""
 
 _LATE_SECONDS = 1.0
 _END_SECONDS = 15.0
@@ -92,6 +96,7 @@ class Workload:
         return model, self._bags[model].pop()
 
     async def _make(self, model: str, call: Call) -> None:
+        ASKED.set(True)
         try:
             await call.make()
         except asyncio.CancelledError:

@@ -80,5 +80,5 @@ def test_a_flip_says_what_it_will_wait_for(desk: Desk) -> None:
     desk.run("backfill", *FAMILY)
     desk.run("verify", *FAMILY)
 
-    assert "it will wait" not in desk.run("flip", "User", "live")
+    assert "it will wait" not in desk.run("flip", "User", "shadow")
     assert {"yes"} == set(desk.gates("User").values()) == set(desk.gates("Item").values())

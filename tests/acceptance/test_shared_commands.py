@@ -56,6 +56,15 @@ async def test_one_store_is_installed_followed_and_walked_back(
     code, said = run("flip", "User", "live", "--wait", "5")
     assert 0 == code, said
     assert "User is at live" in said
+    code, said = run("status", "User")
+    assert 0 == code, said
+    assert said.startswith(
+        "User stands at live, which is what is asked for; `crossfade flip User rampdown` would"
+    )
+    assert "captured" not in said
+    code, said = run("plan")
+    assert 0 == code, said
+    assert "in this order" in said
     code, said = run("rollback", "User")
     assert 0 == code, said
     assert "User is at off" in said

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import shutil
 import statistics
 import sys
 import tempfile
@@ -44,6 +43,7 @@ from marketplace.client import Front, MarketplaceClient
 from marketplace.demo.application import Application
 from marketplace.demo.chronicle import read_chronicle
 from marketplace.demo.rows import compare_stores, read_noted
+from marketplace.demo.thresholds import write_flags
 from marketplace.journal import Journal
 from marketplace.population import Population
 from marketplace.seed import seed_legacy
@@ -53,6 +53,8 @@ from marketplace.workload import Workload
 FLAGS = Path(__file__).parents[2] / "flags"
 _PATIENCE = 180.0
 _SCRIPT_SHARE = 0.1
+_PROVES = 20.0
+"""Seconds of traffic after which the gates have seen enough: what is measured here is not how long that takes."""
 
 ORDERS: Mapping[str, Callable[[Schema], Sequence[str]]] = {
     "alphabetical": lambda schema: sorted(schema.models),
@@ -109,9 +111,8 @@ async def run_orders(legacy: Dsn, target: Dsn, directory: Path, load: Load) -> l
     await apply_legacy_schema(legacy)
     await upgrade_target(target)
     await seed_legacy(legacy, load.rows, load.seed)
-    flags = shutil.copytree(FLAGS, directory / "flags")
-    for spec in schema:
-        write_stage(flags, spec.name, Stage.OFF)
+    flags = directory / "flags"
+    write_flags(FLAGS, flags, schema, _PROVES)
     application = Application(schema, legacy, target, flags)
     stores = application.stores()
     for store in stores.values():

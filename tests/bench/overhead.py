@@ -34,15 +34,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.figures import Figure, arguments, cpu_per_call, median_ratio, report
 from crossfade.client import DatabaseClient
+from crossfade.events import OperationFinished, Role
 from crossfade.metrics import PrometheusObserver
-from crossfade.operation import Operation
+from crossfade.operation import Action, Operation
 from crossfade.repository import Repository
 from crossfade.stages import Side, Stage
+from crossfade.tally import Tally
 from crossfade.testing import record_classes
 from small_schema import SMALL
 
 CALLS = 2_000
 AUTHORS = record_classes(SMALL)["Author"]
+FINISHED = OperationFinished("Author", Action.FIND_UNIQUE, Side.PRISMA, Role.AUTHORITY, 0.001, None)
 
 
 class ReadyPath:
@@ -194,6 +197,7 @@ async def main() -> int:
     client, migrator = launchdarkly({"off": "off", "shadow": "shadow", "dualwrite": "dualwrite"})
     context = Context.create("bench")
     figures: list[Figure] = []
+    tally = Tally(SMALL, lambda _: 1)
     where = {"id": "a1"}
     data = {"id": "a1", "email": "a@b.c", "name": "A", "score": 1}
 
@@ -222,6 +226,7 @@ async def main() -> int:
                 "LaunchDarkly dualwrite: write": repeat_sync(ld_write("dualwrite", LdStage.DUALWRITE)),
                 "laboratory": laboratory_run(Quiet),
                 "laboratory, switched off": laboratory_run(SwitchedOff),
+                "signals: a fact": repeat_sync(lambda: tally.observe(FINISHED)),
             },
             calls=CALLS,
             rounds=options.rounds,
@@ -253,6 +258,7 @@ async def main() -> int:
         figures.append(
             Figure.at_most(f"off, {kind} / laboratory", median_ratio(mine, times["laboratory"]), 1.0)
         )
+    figures.append(Figure.at_most("signals, µs for a fact", statistics.median(times["signals: a fact"]), 1.5))
     figures.append(Figure.at_most("shadowed read, caller / LaunchDarkly", median_ratio(read, ld_shadow), 1.0))
     figures.append(Figure.at_most("followed write, caller / LaunchDarkly", median_ratio(write, ld_dual), 1.0))
     return report("Cost of the layer per call", figures, options.json)

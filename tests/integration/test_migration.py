@@ -16,6 +16,7 @@ from crossfade.dialect import ErrorDialect
 from crossfade.errors import DataError, FlagError, StoreUnavailableError, UniqueViolationError
 from crossfade.events import FlagRejected, ReadCompared, StageMoved, Verdict, WriteCompared
 from crossfade.flags.files import FileFlags, write_stage
+from crossfade.gates import Coverage
 from crossfade.migration import Migration
 from crossfade.paths.sqlalchemy import SqlAlchemyPath
 from crossfade.reconcile import ReconcileSettings
@@ -101,6 +102,7 @@ async def running(fresh_database: FreshDatabase, flags: Path) -> AsyncIterator[R
             },
             observer=observer,
             reconciling=ReconcileSettings(settle=0.05),
+            gates=Coverage(stores),
         ) as migration:
             yield Running(migration, observer, flags, prisma, new)
 

@@ -15,6 +15,7 @@ import pytest
 from crossfade.errors import ConfigurationError, UniqueViolationError
 from crossfade.events import ReadCompared, StageMoved, Verdict, WriteCompared
 from crossfade.flags.files import FileFlags, write_stage
+from crossfade.gates import NoGates
 from crossfade.migration import Migration
 from crossfade.paths.sqlalchemy import SqlAlchemyPath
 from crossfade.stages import Side, Stage
@@ -74,6 +75,7 @@ async def shared(fresh_database: FreshDatabase, flags: Path) -> AsyncIterator[Sh
             FileFlags(flags, SCHEMA.models, observer),
             stores={Side.PRISMA: store},
             observer=observer,
+            gates=NoGates(),
         ) as migration:
             yield Shared(migration, observer, flags, MarketplaceClient(migration.repository), prisma.store)
 

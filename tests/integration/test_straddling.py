@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -399,7 +400,9 @@ async def test_a_read_is_counted_that_may_lack_what_was_acknowledged(family: Ope
         await found.bare("Child", 'UPDATE "Child" SET label = NULL')
         lags = await found.world.reconciler.pending(["Parent", "Child"])
         assert 1 == lags["Parent"].keys
-        repository.note_lagging(frozenset(name for name, lag in lags.items() if lag.keys))
+        repository.note_lagging(
+            {name: lag.oldest if lag.keys else None for name, lag in lags.items()}, monotonic()
+        )
         await found.db.parent.find_many()
         assert [] == found.world.observer.of(StaleRead)
         await found.db.child.find_many(include={"r0": True})

@@ -51,7 +51,7 @@ async def change(changes: Changes) -> Flag:
 
 def test_a_flag_is_read_whole(tmp_path: Path) -> None:
     """Every key arrives, and `off` is the stage and not YAML's false."""
-    path = put(tmp_path, text(stage="off", more="sample: 0.25\ncohort: money\ngates: {lag_seconds: 2}\n"))
+    path = put(tmp_path, text(stage="off", more="sample: 0.25\ncohort: money\ngates: {lag: 2}\n"))
 
     assert read_flags(tmp_path, MODELS)["User"] == Flag(
         model="User",
@@ -60,7 +60,7 @@ def test_a_flag_is_read_whole(tmp_path: Path) -> None:
         owner="team",
         description="What it is.",
         cohort="money",
-        gates={"lag_seconds": 2.0},
+        gates={"lag": 2.0},
         source=str(path),
     )
 

@@ -186,10 +186,15 @@ def test_failed_connects_are_counted_by_side(observer: PrometheusObserver) -> No
 
 def test_flag_rejections_name_the_model_and_not_the_path(observer: PrometheusObserver) -> None:
     """A source that names no model is `other`."""
-    for source in ("flags/User.yaml:4", "/srv/flags/Stranger.yaml", "flags"):
+    for source in (
+        "flags/User.yaml:4",
+        "unleash.example.com/production/crossfade.User",
+        "/srv/flags/Stranger.yaml",
+        "flags",
+    ):
         observer.observe(FlagRejected(source, "is empty"))
 
-    assert sample(observer, "flag_rejections_total", model="User") == 1
+    assert sample(observer, "flag_rejections_total", model="User") == 2
     assert sample(observer, "flag_rejections_total", model="other") == 2
 
 

@@ -1,6 +1,7 @@
 """The repository: who answers, who follows, and what the caller sees."""
 
 import asyncio
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from crossfade.errors import (
 from crossfade.events import (
     AuthorityMissed,
     FollowDropped,
+    ModelsSpanned,
     OperationFinished,
     SideUnavailable,
     StaleRead,
@@ -375,7 +377,7 @@ async def test_a_read_beside_keys_that_wait_is_counted() -> None:
         await sides.author.find_many(include={"books": True})
         assert [] == sides.observer.of(StaleRead)
 
-        sides.repository.note_lagging(frozenset({"Author"}))
+        sides.repository.note_lagging({"Author": 0.1}, monotonic())
         await sides.author.find_many(include={"books": True})
         await sides.rest()
 
@@ -448,3 +450,41 @@ async def test_the_authority_must_be_there_at_the_start(stage: Stage) -> None:
     sides.path(SEPARATE[stage].authority).refusals = [StoreUnavailableError("here", "it is down")]
     with pytest.raises(StoreUnavailableError, match="it is down"):
         await sides.__aenter__()
+
+
+# --- several models ----------------------------------------------------------------------------------------------
+
+
+async def test_what_touches_several_models_is_told() -> None:
+    """By reads, by nested writes, by transactions and by batches; one model is nothing to tell."""
+    async with TwoSides(Stage.OFF) as sides:
+        await sides.author.create(data=AUTHOR)
+        await sides.author.find_many(where={"name": "x"})
+        assert [] == sides.observer.of(ModelsSpanned)
+
+        await sides.author.find_many(include={"books": True})
+        both = ("Author", "Book")
+        assert [(both, False)] == sides.observer.of(ModelsSpanned)
+
+        async with sides.client.tx() as tx:
+            await tx.author.create(data=AUTHOR | {"id": "a2", "email": "2"})
+            await tx.book.create(data={"title": "T", "author_id": "a2"})
+        assert [(both, False), (both, True)] == sides.observer.of(ModelsSpanned)
+
+        async with sides.client.batch_() as batch:
+            batch.author.create(data=AUTHOR | {"id": "a3", "email": "3"})
+            batch.book.create(data={"title": "T", "author_id": "a3"})
+        assert 2 == sides.observer.of(ModelsSpanned).count((both, True))
+
+
+async def test_a_span_that_is_refused_is_told_too() -> None:
+    """It is what calls for a cohort."""
+    async with TwoSides(Stage.LIVE, Stage.SHADOW) as sides:
+        with pytest.raises(MixedAuthorityError):
+            await sides.author.create(data=NESTED)
+        async with sides.client.tx() as tx:
+            await tx.author.create(data=AUTHOR)
+            with pytest.raises(MixedAuthorityError):
+                await tx.book.create(data={"title": "T", "author_id": "a1"})
+
+    assert [(("Author", "Book"), True)] * 2 == sides.observer.of(ModelsSpanned)

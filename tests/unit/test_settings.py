@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
 
 import workshop
 from crossfade.errors import ConfigurationError
+from crossfade.events import NullObserver
+from crossfade.flags.choice import provider_from
+from crossfade.flags.files import FileFlags
+from crossfade.flags.unleash import UnleashFlags
 from crossfade.mapping import NO_MAPPINGS
 from crossfade.settings import Settings
 from crossfade.stages import Topology
 
 LEGACY = "postgresql://app:hunter2@db:5432/shop?schema=legacy"
+UNLEASH = "https://unleash.example.com/api"
 TARGET = "postgresql://app:hunter2@db:5432/shop?schema=target"
 
 
@@ -41,6 +47,11 @@ def test_everything_is_read() -> None:
             "CROSSFADE_CACHE_DIR": "/var/cache/crossfade",
             "CROSSFADE_LOG_LEVEL": "DEBUG",
             "CROSSFADE_MAPPINGS": "workshop:MAPPINGS",
+            "CROSSFADE_UNLEASH_URL": "https://unleash.example.com/api/",
+            "CROSSFADE_UNLEASH_TOKEN": "default:staging.hunter2",
+            "CROSSFADE_UNLEASH_APP_NAME": "shop",
+            "CROSSFADE_UNLEASH_ADMIN_TOKEN": "*:*.hunter3",
+            "CROSSFADE_UNLEASH_PROJECT": "money",
         }
     )
     assert settings.legacy_dsn is not None
@@ -53,12 +64,26 @@ def test_everything_is_read() -> None:
         cache_dir=Path("/var/cache/crossfade"),
         log_level="debug",
         mappings="workshop:MAPPINGS",
+        unleash_url="https://unleash.example.com/api",
+        unleash_token="default:staging.hunter2",
+        unleash_environment="staging",
+        unleash_app_name="shop",
+        unleash_admin_token="*:*.hunter3",
+        unleash_project="money",
     )
 
 
 def test_no_password_is_shown() -> None:
     """Not by repr, and not by str."""
-    settings = Settings.from_environment({"CROSSFADE_LEGACY_DSN": LEGACY, "CROSSFADE_TARGET_DSN": TARGET})
+    settings = Settings.from_environment(
+        {
+            "CROSSFADE_LEGACY_DSN": LEGACY,
+            "CROSSFADE_TARGET_DSN": TARGET,
+            "CROSSFADE_UNLEASH_URL": UNLEASH,
+            "CROSSFADE_UNLEASH_TOKEN": "default:staging.hunter2",
+            "CROSSFADE_UNLEASH_ADMIN_TOKEN": "*:*.hunter2",
+        }
+    )
 
     assert "hunter2" not in f"{settings!r} {settings}"
 
@@ -134,3 +159,85 @@ def test_mappings_are_imported_when_they_are_asked_for() -> None:
     assert ("CROSSFADE_MAPPINGS must be like package.module:NAME, not 'workshop.MAPPINGS'",) == problems(
         MAPPINGS="workshop.MAPPINGS"
     )
+
+
+@pytest.mark.parametrize(
+    ("token", "given", "environment"),
+    [
+        ("default:staging.hunter2", "", "staging"),
+        ("default:staging.hunter2", "staging", "staging"),
+        ("default:prod.eu.hunter2", "prod.eu", "prod.eu"),
+        ("hunter2", "staging", "staging"),
+        ("hunter2", "", "development"),
+        ("*:*.hunter2", "", "development"),
+    ],
+)
+def test_a_token_names_its_environment(token: str, given: str, environment: str) -> None:
+    """What is given counts, then what the token says, then what Unleash begins with."""
+    settings = Settings.from_environment(
+        {
+            "CROSSFADE_UNLEASH_URL": UNLEASH,
+            "CROSSFADE_UNLEASH_TOKEN": token,
+            "CROSSFADE_UNLEASH_ENVIRONMENT": given,
+        }
+    )
+
+    assert environment == settings.unleash_environment
+
+
+def test_unleash_settings_that_contradict_each_other() -> None:
+    """A token without a server, and a token of another environment."""
+    token = "default:staging.hunter2"
+    found = [
+        problems(UNLEASH_TOKEN=token),
+        problems(UNLEASH_URL=UNLEASH, UNLEASH_TOKEN=token, UNLEASH_ENVIRONMENT="production"),
+    ]
+
+    assert [
+        ("CROSSFADE_UNLEASH_URL is not set, and a token for Unleash is",),
+        ("CROSSFADE_UNLEASH_TOKEN is not a token of the environment 'production'",),
+    ] == found
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "unleash.example.com/api",
+        "ftp://unleash.example.com/api",
+        "http://",
+        "http://[::1",
+        "https://app:hunter2@unleash.example.com/api",
+        "https://unleash.example.com/api?token=hunter2",
+        "https://unleash.example.com:port/api",
+    ],
+)
+def test_a_server_is_named_by_a_plain_url(url: str) -> None:
+    """A whole URL, and nothing secret in it."""
+    (problem,) = problems(UNLEASH_URL=url, UNLEASH_TOKEN="default:staging.hunter3")
+
+    assert problem.startswith("CROSSFADE_UNLEASH_URL must ")
+    assert "hunter" not in problem
+
+
+def test_the_provider_is_chosen_by_the_settings(tmp_path: Path) -> None:
+    """Flag files, or the server that is named; making one opens nothing."""
+    unleash = Settings.from_environment(
+        {"CROSSFADE_UNLEASH_URL": "http://127.0.0.1:1", "CROSSFADE_UNLEASH_TOKEN": "default:staging.hunter2"}
+    )
+
+    assert isinstance(provider_from(Settings(flags_dir=tmp_path), ["Book"], NullObserver()), FileFlags)
+    provider = provider_from(unleash, ["Book"], NullObserver())
+    assert isinstance(provider, UnleashFlags)
+    assert repr(provider) == "UnleashFlags(http://127.0.0.1:1/api, environment=staging)"
+    with pytest.raises(ConfigurationError, match="CROSSFADE_UNLEASH_TOKEN is not set"):
+        provider_from(dataclasses.replace(unleash, unleash_token=None), ["Book"], NullObserver())
+
+
+def test_without_unleashs_client_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flag files do without it."""
+    monkeypatch.delitem(sys.modules, "crossfade.flags.unleash")
+    monkeypatch.setitem(sys.modules, "crossfade.flags.unleash_sdk", None)
+    settings = Settings(unleash_url=UNLEASH, unleash_token="default:development.hunter2")
+
+    with pytest.raises(ConfigurationError, match=r"pip install 'crossfade\[unleash\]'"):
+        provider_from(settings, ["Book"], NullObserver())

@@ -219,7 +219,7 @@ async def test_a_sample_of_reads_is_compared() -> None:
     """As large as it was asked to be."""
     async with TwoSides(Stage.SHADOW) as sides:
         chances = iter([0.1, 0.6, 0.4, 0.9])
-        sides.repository._chance = lambda: next(chances)
+        sides.repository._reader._chance = lambda: next(chances)
         sides.repository.sample("Author", 0.5)
         for _ in range(4):
             await sides.author.find_many()

@@ -19,6 +19,7 @@ from crossfade.stages import (
     moves_authority,
     next_step,
     position,
+    stops_feeding,
 )
 
 EVERY = [(topology, stage) for topology in Topology for stage in Stage]
@@ -112,6 +113,47 @@ def test_predicates_follow_the_order() -> None:
     assert [False, True, True, True, True, True] == [has_begun(stage) for stage in Stage]
     assert [False, False, False, True, True, True] == [has_moved(stage) for stage in Stage]
     assert [False, False, False, False, False, True] == [is_final(stage) for stage in Stage]
+
+
+@pytest.mark.parametrize("topology", Topology)
+def test_a_candidate_is_tried_in_the_stage_before_it_answers(topology: Topology) -> None:
+    """It is asked in the shadow there, and written to in the stages on either side of it."""
+    plans = PLANS[topology]
+    candidates = {stage: plan.candidate for stage, plan in plans.items() if plan.candidate is not None}
+
+    assert {Stage.SHADOW: Side.SQLALCHEMY} == candidates
+    for stage, candidate in candidates.items():
+        before, after = [plans[other] for one, other in sorted(MOVES) if one is stage]
+        assert candidate is plans[stage].shadow
+        assert candidate in {before.reads, after.reads}
+        assert all(plan.is_followed for plan in (before, after))
+
+
+@pytest.mark.parametrize(("topology", "stage"), EVERY)
+def test_a_recall_leads_to_prisma_as_long_as_it_is_written_to(topology: Topology, stage: Stage) -> None:
+    """Where it is not, the reads stay with the authority."""
+    plan = PLANS[topology][stage]
+
+    assert (Side.SQLALCHEMY if is_final(stage) else Side.PRISMA) is plan.recalled
+    assert plan.is_followed or plan.recalled is plan.authority
+
+
+def test_two_steps_leave_a_store_without_writes() -> None:
+    """The old side's at the end of the way, the new side's at its beginning; a shared store goes without none."""
+    stops = {topology: {move for move in MOVES if stops_feeding(topology, *move)} for topology in Topology}
+
+    assert {(Stage.RAMPDOWN, Stage.COMPLETE), (Stage.DUALWRITE, Stage.OFF)} == stops[Topology.SEPARATE]
+    assert set() == stops[Topology.SHARED]
+
+
+def test_whatever_may_answer_a_read_loses_its_writes_a_step_later_at_the_earliest() -> None:
+    """So a process that is one lease behind reads nothing stale, recalled or by a canary."""
+    plans = PLANS[Topology.SEPARATE]
+    for before, after in MOVES:
+        if stops_feeding(Topology.SEPARATE, before, after):
+            lost = {plans[before].follower}
+            assert plans[before].candidate not in lost
+            assert plans[before].reads not in lost
 
 
 def test_an_unknown_stage_is_refused_with_the_list() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Self
 
 from crossfade.client import DatabaseClient
@@ -13,10 +14,11 @@ from crossfade.testing import MemoryPath, MemorySettler, RecordingObserver, reco
 from small_schema import SMALL
 
 AUTHOR = {"id": "a1", "email": "a@b.c"}
-FAST = {
+FAST: dict[str, Any] = {
     "shadow": ShadowSettings(pause=0.001, rechecks=3, deadline=0.5),
     "follow_deadline": 0.5,
     "move_deadline": 0.5,
+    "lease": 0.0,
 }
 
 
@@ -24,8 +26,19 @@ class Announcements:
     """Records that a test places by itself; who waits for one hears of it through `arrived`."""
 
     def __init__(self) -> None:
+        self.fresh_until = float("inf")
+        self.renewals = 0
+        self.news: Callable[[], None] | None = None
         self.arrived = asyncio.Event()
         self.asked: list[tuple[str, int]] = []
+
+    async def renew(self) -> None:
+        """Place what is new, and be fresh again."""
+        self.renewals += 1
+        await asyncio.sleep(0)
+        self.fresh_until = float("inf")
+        if self.news is not None:
+            self.news()
 
     async def newer_than(self, model: str, epoch: int, seconds: float) -> None:
         """Wait for `arrived`."""
@@ -54,8 +67,8 @@ class TwoSides:
             observer=self.observer,
             settings=RepositorySettings(**(FAST | settings)),
         )
-        client = DatabaseClient(self.repository)
-        self.author, self.book = client.model("Author"), client.model("Book")
+        self.client: Any = DatabaseClient(self.repository)
+        self.author, self.book = self.client.model("Author"), self.client.model("Book")
 
     async def __aenter__(self) -> Self:
         await self.repository.__aenter__()

@@ -21,12 +21,16 @@ from crossfade import __version__
 from crossfade.cli import (
     backfill,
     backup,
+    conduct,
     drill,
     engine,
     finalize,
+    flags,
     flip,
     install,
+    plan,
     preflight,
+    resume,
     rollback,
     serve_metrics,
     status,
@@ -55,11 +59,15 @@ app.command("backup")(backup.backup)
 app.command("backfill")(backfill.backfill)
 app.command("verify")(verify.verify)
 app.command("status")(status.status)
+app.command("plan")(plan.plan)
 app.command("flip")(flip.flip)
+app.command("conduct")(conduct.conduct)
+app.command("resume")(resume.resume)
 app.command("rollback")(rollback.rollback)
 app.command("finalize")(finalize.finalize)
 app.command("drill")(drill.drill)
 app.command("serve-metrics")(serve_metrics.serve_metrics)
+app.add_typer(flags.app, name="flags")
 app.add_typer(engine.app, name="engine")
 for plugin in entry_points(group="crossfade.commands"):
     app.command(plugin.name)(plugin.load())

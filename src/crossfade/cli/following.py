@@ -25,6 +25,7 @@ from crossfade.store import Store
 from crossfade.store.homes import HOME, homes_of
 from crossfade.store.leadership import Leadership
 from crossfade.store.record import read_history
+from crossfade.store.requests import read_requests
 from crossfade.store.view import RecordView
 
 _LOOK_SECONDS = 0.2
@@ -76,8 +77,16 @@ class Standpoint:
             if there and (settled or loop.time() >= until):
                 return None
             if loop.time() >= until:
-                return f"{model} stands at {record.stage} after {seconds:g} s: {held}"
+                why = await self._why_held(model, wanted) or held
+                return f"{model} stands at {record.stage} after {seconds:g} s: {why}"
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _why_held(self, model: str, wanted: Stage) -> str:
+        """What the leader says now; the history has it once, perhaps from before."""
+        store = self.stores[Side.PRISMA]
+        async with store.transaction() as connection:
+            request = (await read_requests(connection, store)).get(model)
+        return request.held if request is not None and request.stage is wanted else ""
 
 
 def stores_in_environment(schema: Schema) -> dict[Side, Store] | None:

@@ -86,15 +86,19 @@ async def _conduct(standpoint: Standpoint, model: str, by: str, after: int, seco
     """Walk the model back as the leader, since nobody else does."""
     from crossfade.conductor import Conductor
     from crossfade.events import NullObserver
+    from crossfade.gates import AllGates
     from crossfade.planner import Planner
 
     typer.echo("no process conducts now: this one does until the model is at off", err=True)
     at = standpoint
     is_shared = len(at.stores) == 1
     planner = Planner(at.schema, Topology.SHARED if is_shared else Topology.SEPARATE)
+    gates = AllGates(
+        at.stores, at.schema, lambda _: None
+    )  # back there is one: a store is fed until a lease is over
     async with (
         nullcontext() if is_shared else at.reconciler,
-        Conductor(at.mover, at.view, planner, NullObserver(), at.stores) as conductor,
+        Conductor(at.mover, at.view, planner, NullObserver(), at.stores, gates=gates) as conductor,
     ):
         conductor.request(model, Stage.OFF, by=by)
         return await at.follow(model, Stage.OFF, after=after, seconds=seconds, alone=False)

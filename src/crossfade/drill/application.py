@@ -23,6 +23,7 @@ from crossfade.drill.strands import Answer
 from crossfade.errors import CrossfadeError, DataError
 from crossfade.events import AuthorityMissed, ConflictSettled, Event, Observers
 from crossfade.flags.files import FileFlags
+from crossfade.gates import Coverage
 from crossfade.logs import StructlogObserver, configure_logging
 from crossfade.migration import Migration
 from crossfade.operation import Action, Operation
@@ -125,15 +126,18 @@ async def open_migration(order: ProcessOrder, journal: JournalFile) -> AsyncIter
         _make_deaf()
     observer = Observers(_Notes(journal), StructlogObserver())
     conducts = order.part is Part.CONDUCTOR or order.stands_by
+    stores = {side: _store(order, side) for side in Side}
     migration = Migration(
         SCHEMA,
         {side: _path(order, side, "author") for side in Side},
         FileFlags(order.flags, SCHEMA.models, observer),
-        stores={side: _store(order, side) for side in Side},
+        stores=stores,
         followers={side: _path(order, side, "follower") for side in Side},
         observer=observer,
         settings=RepositorySettings(move_deadline=_MOVE_DEADLINE),
+        gates=Coverage(stores),  # a drill walks sooner than answers could be compared
         conduct=conducts,
+        guard=False,  # what goes wrong here is meant to, and the walk is to go on
         reconcile=order.part is Part.RECONCILER or order.stands_by,
         at=None if order.crash_at is None else _crash_at(order.crash_at),
     )

@@ -1,7 +1,8 @@
-"""The npm packages that the engine needs, pinned by version and integrity hash, installed once into the user's cache.
+"""The npm packages that are needed, pinned by version and integrity hash, installed once into the user's cache.
 
-`npm/` is what runs an application, `npm-dev/` what turns a schema into DDL. The lock files name no registry: npm asks
-the one that the machine is configured for, and refuses whatever does not have the recorded hash.
+`npm/` is what runs an application, `npm-dev/` what turns a schema into DDL, `npm-unleash/` a feature-flag server for
+the demo and the tests. The lock files name no registry: npm asks the one that the machine is configured for, and
+refuses whatever does not have the recorded hash.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ class PackageSet(StrEnum):
 
     ENGINE = "npm"
     DDL = "npm-dev"
+    UNLEASH = "npm-unleash"
+
+    @property
+    def contents(self) -> str:
+        """What the packages are, for messages."""
+        return "the Unleash server" if self is PackageSet.UNLEASH else "Prisma's engine packages"
 
 
 def installed(packages: PackageSet) -> Path | None:
@@ -65,7 +72,7 @@ def _place(packages: PackageSet) -> Path:
 
 def _install(packages: PackageSet, directory: Path, announce: Announce) -> None:
     command = [*npm_command(find_node()), "ci", *_FLAGS]
-    announce(f"installing Prisma's engine packages from npm into {directory} (once)")
+    announce(f"installing {packages.contents} from npm into {directory} (once)")
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as name:
         workplace = Path(name) / "packages"
         workplace.mkdir()
@@ -82,10 +89,10 @@ def _install(packages: PackageSet, directory: Path, announce: Announce) -> None:
                 stdin=subprocess.DEVNULL,
             )
         except subprocess.CalledProcessError as error:
-            msg = f"npm could not install Prisma's engine packages: {_reason(error.stderr)}"
+            msg = f"npm could not install {packages.contents}: {_reason(error.stderr)}"
             raise EngineError(msg) from error
         except subprocess.TimeoutExpired as error:
-            msg = "npm could not install Prisma's engine packages: the registry did not answer in ten minutes"
+            msg = f"npm could not install {packages.contents}: the registry did not answer in ten minutes"
             raise EngineError(msg) from error
         except OSError as error:
             msg = f"npm could not be started: {error.strerror}"

@@ -16,17 +16,21 @@ from typing import NamedTuple
 
 import yaml
 
-from crossfade.errors import FlagError, UnknownModelError, UnknownStageError
+from crossfade.errors import ConfigurationError, FlagError, UnknownModelError, UnknownStageError
 from crossfade.flags.flag import Flag
 from crossfade.stages import Stage
+from crossfade.thresholds import GateThresholds, GuardThresholds
 
-_KEYS = ("model", "owner", "description", "stage", "sample", "cohort", "gates")
-_REQUIRED = ("model", "owner", "description", "stage")
+KEYS = ("model", "owner", "description", "stage", "sample", "canary", "cohort", "gates", "guard")
+REQUIRED = ("model", "owner", "description", "stage")
 _NULL = "tag:yaml.org,2002:null"
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """One `key: value` of a file: where the key stands, and the value."""
+
     line: int
+    key: yaml.ScalarNode
     value: yaml.Node
 
 
@@ -36,25 +40,15 @@ def parse_flag(path: Path, content: bytes | str | None, known_models: Collection
     Raises:
         FlagError: it cannot be used.
     """
-    return _parse_text(path, _decode(path, content), known_models)
+    return parse_text(path, decode(path, content), known_models)
 
 
-def with_stage(path: Path, content: bytes | str, stage: Stage) -> tuple[Stage, str]:
-    """Return the stage a file asks for, and its text with `stage` there and nothing else changed.
+def decode(path: Path, content: bytes | str | None) -> str:
+    """Return a file's text; a text instead of bytes says why there is none.
 
     Raises:
-        FlagError: it cannot be used.
+        FlagError: there is none, or it is not UTF-8.
     """
-    text = _decode(path, content)
-    before = _parse_text(path, text, None).stage
-    span = _entries(path, text)["stage"].value
-    edited = text[: span.start_mark.index] + str(stage) + text[span.end_mark.index :]
-    if _parse_text(path, edited, None).stage is not stage:
-        raise FlagError(str(path), "the stage is not written as one plain word; edit it by hand")
-    return before, edited
-
-
-def _decode(path: Path, content: bytes | str | None) -> str:
     if content is None:
         raise FlagError(str(path), "the file is gone; the last stage it asked for stays")
     if isinstance(content, str):
@@ -66,27 +60,39 @@ def _decode(path: Path, content: bytes | str | None) -> str:
         raise FlagError(f"{path}:{line}", "is not UTF-8 text") from None
 
 
-def _parse_text(path: Path, text: str, known_models: Collection[str] | None) -> Flag:
-    entries = _entries(path, text)
+def parse_text(path: Path, text: str, known_models: Collection[str] | None) -> Flag:
+    """Read a file's text.
+
+    Raises:
+        FlagError: it cannot be used.
+    """
+    entries = entries_of(path, text)
     for key, entry in entries.items():
-        if key not in _KEYS:
-            raise FlagError(f"{path}:{entry.line}", f"unknown key {key!r}; keys are {', '.join(_KEYS)}")
-    missing = [key for key in _REQUIRED if key not in entries]
+        if key not in KEYS:
+            raise FlagError(f"{path}:{entry.line}", f"unknown key {key!r}; keys are {', '.join(KEYS)}")
+    missing = [key for key in REQUIRED if key not in entries]
     if missing:
         raise FlagError(str(path), f"{' and '.join(missing)} must be given")
     return Flag(
         model=_model(path, entries["model"], known_models),
         stage=_stage(path, entries["stage"]),
-        sample=_sample(path, entries.get("sample")),
+        sample=_share(path, "sample", entries.get("sample"), 1.0),
+        canary=_share(path, "canary", entries.get("canary"), 0.0),
         owner=_text(path, "owner", entries["owner"]),
         description=_text(path, "description", entries["description"]),
         cohort=_text(path, "cohort", entries["cohort"]) if "cohort" in entries else None,
-        gates=_gates(path, entries.get("gates")),
+        gates=_thresholds(path, "gates", entries.get("gates"), GateThresholds),
+        guard=_thresholds(path, "guard", entries.get("guard"), GuardThresholds),
         source=str(path),
     )
 
 
-def _entries(path: Path, text: str) -> dict[str, _Entry]:
+def entries_of(path: Path, text: str) -> dict[str, Entry]:
+    """Return what stands in a text under each key, with its place.
+
+    Raises:
+        FlagError: it is not YAML, or not made of keys and values.
+    """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -99,22 +105,27 @@ def _entries(path: Path, text: str) -> dict[str, _Entry]:
         raise FlagError(str(path), "is empty")
     if not isinstance(root, yaml.MappingNode):
         raise FlagError(str(path), "must hold `key: value` lines")
-    return _mapping(path, root)
+    return mapping_of(path, root)
 
 
-def _mapping(path: Path, node: yaml.MappingNode) -> dict[str, _Entry]:
-    entries: dict[str, _Entry] = {}
+def mapping_of(path: Path, node: yaml.MappingNode) -> dict[str, Entry]:
+    """Return what stands under each key of a mapping, with its place.
+
+    Raises:
+        FlagError: a key is none, or is given twice.
+    """
+    entries: dict[str, Entry] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
             raise FlagError(f"{path}:{line}", "a key must be one word")
         if key.value in entries:
             raise FlagError(f"{path}:{line}", f"{key.value!r} is given twice")
-        entries[key.value] = _Entry(line, value)
+        entries[key.value] = Entry(line, key, value)
     return entries
 
 
-def _text(path: Path, key: str, entry: _Entry) -> str:
+def _text(path: Path, key: str, entry: Entry) -> str:
     if not isinstance(entry.value, yaml.ScalarNode):
         raise FlagError(f"{path}:{entry.line}", f"{key} must be text")
     text: str = entry.value.value.strip()
@@ -123,7 +134,7 @@ def _text(path: Path, key: str, entry: _Entry) -> str:
     return text
 
 
-def _model(path: Path, entry: _Entry, known_models: Collection[str] | None) -> str:
+def _model(path: Path, entry: Entry, known_models: Collection[str] | None) -> str:
     model = _text(path, "model", entry)
     if known_models is not None and model not in known_models:
         raise FlagError(f"{path}:{entry.line}", str(UnknownModelError(model, list(known_models))))
@@ -132,14 +143,14 @@ def _model(path: Path, entry: _Entry, known_models: Collection[str] | None) -> s
     return model
 
 
-def _stage(path: Path, entry: _Entry) -> Stage:
+def _stage(path: Path, entry: Entry) -> Stage:
     try:
         return Stage.parse(_text(path, "stage", entry))
     except UnknownStageError as error:
         raise FlagError(f"{path}:{entry.line}", str(error)) from None
 
 
-def _number(path: Path, key: str, entry: _Entry) -> float:
+def _number(path: Path, key: str, entry: Entry) -> float:
     text = _text(path, key, entry)
     try:
         number = float(text)
@@ -150,19 +161,27 @@ def _number(path: Path, key: str, entry: _Entry) -> float:
     return number
 
 
-def _sample(path: Path, entry: _Entry | None) -> float:
+def _share(path: Path, key: str, entry: Entry | None, default: float) -> float:
     if entry is None:
-        return 1.0
-    sample = _number(path, "sample", entry)
-    if not 0 <= sample <= 1:
-        raise FlagError(f"{path}:{entry.line}", f"sample must be from 0 to 1, not {sample:g}")
-    return sample
+        return default
+    share = _number(path, key, entry)
+    if not 0 <= share <= 1:
+        raise FlagError(f"{path}:{entry.line}", f"{key} must be from 0 to 1, not {share:g}")
+    return share
 
 
-def _gates(path: Path, entry: _Entry | None) -> Mapping[str, float]:
+def _thresholds(
+    path: Path, key: str, entry: Entry | None, kind: type[GateThresholds | GuardThresholds]
+) -> Mapping[str, float]:
     if entry is None:
         return MappingProxyType({})
     if not isinstance(entry.value, yaml.MappingNode):
-        raise FlagError(f"{path}:{entry.line}", "gates must hold `name: number` lines")
-    gates = _mapping(path, entry.value)
-    return MappingProxyType({name: _number(path, f"gates.{name}", gate) for name, gate in gates.items()})
+        raise FlagError(f"{path}:{entry.line}", f"{key} must hold `name: number` lines")
+    numbers: dict[str, float] = {}
+    for name, threshold in mapping_of(path, entry.value).items():
+        try:
+            numbers[name] = _number(path, f"{key}.{name}", threshold)
+            kind.of({name: numbers[name]})
+        except ConfigurationError as error:
+            raise FlagError(f"{path}:{threshold.line}", f"{key}: {error}") from None
+    return MappingProxyType(numbers)

@@ -24,7 +24,8 @@ from watchfiles import awatch
 
 from crossfade.errors import FlagError
 from crossfade.events import FlagRejected, Observer
-from crossfade.flags.document import parse_flag, with_stage
+from crossfade.flags.document import parse_flag
+from crossfade.flags.editing import fresh_text, with_flag, with_stage
 from crossfade.flags.flag import Changes, Flag
 from crossfade.stages import Stage
 
@@ -85,16 +86,35 @@ def write_stage(directory: Path, model: str, stage: Stage) -> tuple[Stage, Stage
         raise FlagError(str(directory), "there is no such directory")
     path = directory / f"{model}.yaml"
     if not path.exists():
-        _replace(
-            path,
-            f"model: {model}\nowner: nobody yet\ndescription: Made by `crossfade flip`.\nstage: {stage}\n",
-        )
+        _replace(path, fresh_text(Flag(model, stage, description="Made by `crossfade flip`.")))
         return Stage.OFF, stage
     before, edited = with_stage(path, _read_content(path), stage)
     if before is not stage:
         # A link is followed, so that it stays a link and the file behind it changes.
         _replace(path.resolve(), edited)
     return before, stage
+
+
+def write_flag(directory: Path, flag: Flag) -> bool:
+    """Make the flag file of a model say what `flag` does; return whether it said something else before.
+
+    Comments, order and layout stay. A file that does not exist is made.
+
+    Raises:
+        FlagError: the directory or the file cannot be used; nothing was written.
+    """
+    if not directory.is_dir():
+        raise FlagError(str(directory), "there is no such directory")
+    path = directory / f"{flag.model}.yaml"
+    if not path.exists():
+        _replace(path, fresh_text(flag))
+        return True
+    content = _read_content(path)
+    edited = with_flag(path, content, flag)
+    if edited.encode() == content:
+        return False
+    _replace(path.resolve(), edited)
+    return True
 
 
 class FileFlags:

@@ -17,7 +17,8 @@ class Flag:
     `sample` is the share of reads that are compared, 0 to 1; `canary` the share of keys whose reads the next side
     answers while the model is at `shadow`. `gates` and `guard` are the thresholds that differ from the defaults, by
     the names of `crossfade.thresholds`. `source` names the place the flag was read from and is empty for a flag nobody
-    wrote.
+    wrote. `confirmed` is false for what a flag service asked for last, while it is away or says nothing that can be
+    used: such a flag may hold a model or ask it back, but no step forward is taken for it.
     """
 
     model: str
@@ -29,6 +30,7 @@ class Flag:
     cohort: str | None = None
     gates: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     guard: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    confirmed: bool = True
     source: str = field(default="", compare=False)
 
 

@@ -43,7 +43,7 @@ def fleet(home: str) -> list[str]:
     role text NOT NULL,
     calls bigint NOT NULL,
     failures bigint NOT NULL,
-    buckets integer[] NOT NULL,
+    buckets bigint[] NOT NULL,
     PRIMARY KEY (model, entered, process, action, side, role)) WITH (fillfactor = 50)""",
         f"""CREATE TABLE IF NOT EXISTS {at}.comparison (
     process uuid NOT NULL,

@@ -1,6 +1,10 @@
 """One process's view of the record: what it saw last in each store, and what came in since.
 
 A store that goes away takes nothing back: what was seen there stays in force until something newer is seen.
+
+A view is a lease. Whoever moves a model waits for `LEASE_SECONDS` before a store is no longer fed, and whoever answers
+by a view that is older than that has it renewed first. So no process, however long it was frozen, reads from a store
+that is not fed any more. Time is the system's monotonic clock: an event loop's may stand still while it is frozen.
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from time import monotonic
 from types import MappingProxyType
 from typing import Self
 
@@ -19,6 +24,9 @@ from crossfade.store.objects import RECORD_CHANNEL
 from crossfade.store.record import Record, effective, read_records
 from crossfade.store.store import LOST, Store
 
+LEASE_SECONDS = 5.0
+"""For how long after it has read the record a process may answer by what it has read."""
+
 
 class RecordView:
     """What this process knows of the record. Open it with `async with`, before anything is served.
@@ -28,13 +36,17 @@ class RecordView:
     """
 
     def __init__(self, stores: Mapping[Side, Store], *, poll: float = 1.0, hurried: float = 0.05) -> None:
+        self.fresh_until = float("-inf")
+        """Until when the lease lasts, by the monotonic clock."""
         self._poll = poll
         self._hurried = hurried
-        self._watches = {side: _Watch(store, self._heard) for side, store in stores.items()}
+        self._watches = {side: _Watch(store, self._heard, self._noted) for side, store in stores.items()}
         self._records: dict[str, Record] = {}
         self._callbacks: list[Callable[[Record], None]] = []
         self._waiting: dict[asyncio.Future[Record], tuple[str, int]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._renewal: asyncio.Task[None] | None = None
+        self._renewed_in_vain = float("-inf")
 
     async def __aenter__(self) -> Self:
         """Read the record.
@@ -54,9 +66,10 @@ class RecordView:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
+        tasks = [*self._tasks, *([self._renewal] if self._renewal else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
         for watch in self._watches.values():
             watch.drop()
@@ -106,8 +119,7 @@ class RecordView:
 
     def age(self) -> float:
         """How many seconds ago the store that was read last was read."""
-        now = asyncio.get_running_loop().time()
-        return min(now - watch.read_at for watch in self._watches.values())
+        return monotonic() - max(watch.read_at for watch in self._watches.values())
 
     def on_change(self, callback: Callable[[Record], None]) -> None:
         """Have `callback` called with every record that comes into force from now on."""
@@ -116,6 +128,38 @@ class RecordView:
     async def refresh(self) -> None:
         """Read every store that answers now."""
         await asyncio.gather(*(watch.read() for watch in self._watches.values()))
+
+    async def renew(self) -> None:
+        """Read the record again, for whoever must not answer by a view that is older than the lease.
+
+        All who ask wait for the same look. A second store that takes much longer than the first is not waited for. If
+        no store answers, they go on by what is known: the stores' fences judge writes whatever a process believes.
+        Nobody waits again then for as long as a lease, while the poll goes on.
+        """
+        if self._renewal is None:
+            if monotonic() < self._renewed_in_vain + LEASE_SECONDS:
+                return
+            self._renewal = asyncio.create_task(self._renew(), name="record-renewal")
+        await asyncio.wait([self._renewal])
+
+    async def _renew(self) -> None:
+        looks = {asyncio.ensure_future(watch.read()) for watch in self._watches.values()}
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                waiting = looks
+                while waiting and monotonic() > self.fresh_until:
+                    _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if waiting:
+                    await asyncio.wait(waiting, timeout=_SECOND_STORE_SECONDS)
+        except TimeoutError:
+            pass
+        finally:
+            for look in looks:
+                look.cancel()
+            await asyncio.gather(*looks, return_exceptions=True)
+            if monotonic() > self.fresh_until:
+                self._renewed_in_vain = monotonic()
+            self._renewal = None
 
     async def newer_than(self, model: str, epoch: int, timeout: float) -> Record:  # noqa: ASYNC109
         """Wait for a record of `model` with a higher epoch than `epoch` that is not of a move under way.
@@ -146,6 +190,9 @@ class RecordView:
             watch.woken.clear()
             await watch.read()
 
+    def _noted(self, read_at: float) -> None:
+        self.fresh_until = max(self.fresh_until, read_at + LEASE_SECONDS)
+
     def _heard(self) -> None:
         fresh = effective(*(watch.records for watch in self._watches.values()))
         changed = [record for model, record in fresh.items() if self._records.get(model) != record]
@@ -162,28 +209,31 @@ class RecordView:
 _AWAY: tuple[type[Exception], ...] = (*LOST, asyncpg.PostgresError, StoreUnavailableError)
 _READ_SECONDS = 3.0
 """A store that takes longer than this to tell its records is away."""
+_SECOND_STORE_SECONDS = 0.25
+"""How long a renewal waits for the second store once the first has answered."""
 
 
 class _Watch:
     """One store's records, as they were read last, and the connection that they are read by."""
 
-    def __init__(self, store: Store, heard: Callable[[], None]) -> None:
+    def __init__(self, store: Store, heard: Callable[[], None], noted: Callable[[float], None]) -> None:
         self.store = store
         self.records: Mapping[str, Record] = {}
         self.answers = False
         self.read_at = float("-inf")
         self.woken = asyncio.Event()
         self._heard = heard
+        self._noted = noted
         self._turn = asyncio.Lock()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     async def read(self) -> StoreUnavailableError | None:
         """Read the records now; return why, if that is not possible. What was known stays known then."""
-        started = asyncio.get_running_loop().time()
+        started = monotonic()
         async with self._turn:
             if self.read_at > started:  # somebody else read while this one waited for its turn
                 return None
-            began = asyncio.get_running_loop().time()
+            began = monotonic()
             try:
                 async with asyncio.timeout(_READ_SECONDS):
                     connection = await self._connected()
@@ -200,6 +250,7 @@ class _Watch:
             if records != self.records:
                 self.records = records
                 self._heard()
+            self._noted(began)
             return None
 
     async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:

@@ -1,86 +1,59 @@
 """Deliberate defects in the SQLAlchemy path, for `--break`: the demo has to find them.
 
-Each is a mistake that teams really make when they write such a path by hand. A defect sits in front of the real path
-and spoils one thing for one model; everything else passes through.
+Most are mistakes that teams really make when they write such a path by hand: a defect sits in front of the real path
+and spoils one thing for one model; everything else passes through. Two are faults of the new store itself, for all
+models: those begin while models are live.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from crossfade.errors import ConnectionLostError
 from crossfade.operation import READS, Action, Operation
-from crossfade.paths import Path, PathTransaction
-from crossfade.stages import Side
-from marketplace.demo.paths import PassingPath
 
 Execute: TypeAlias = Callable[[Operation], Awaitable[Any]]
 
 
-class BrokenPath(PassingPath):
-    """A path with a defect in front of it, which shows inside transactions as well."""
-
-    def __init__(self, path: Path, defect: Defect) -> None:
-        super().__init__(path)
-        self._defect = defect
-
-    async def execute(self, operation: Operation) -> Any:
-        """Execute one operation, with the defect where it applies."""
-        return await self._defect.applied(self._path.execute, operation)
-
-    async def begin(self, *, max_wait: float = 2.0, timeout: float = 5.0) -> PathTransaction:  # noqa: ASYNC109
-        """Start a transaction with the defect."""
-        return _BrokenTransaction(await self._path.begin(max_wait=max_wait, timeout=timeout), self._defect)
+SLOWER: Final = 0.3
+"""By how many seconds a slow store is slower."""
 
 
-class _BrokenTransaction:
-    """A transaction with a defect."""
+class Spoilt(NamedTuple):
+    """An answer that is not what it should be, or the answer to a write that is not what was asked for."""
 
-    def __init__(self, inner: PathTransaction, defect: Defect) -> None:
-        self._inner = inner
-        self._defect = defect
+    result: Any
 
-    @property
-    def side(self) -> Side:
-        """Which side this is."""
-        return self._inner.side
 
-    async def execute(self, operation: Operation) -> Any:
-        """Execute one operation, with the defect where it applies."""
-        return await self._defect.applied(self._inner.execute, operation)
-
-    async def batch(self, operations: Sequence[Operation]) -> None:
-        """Pass on."""
-        await self._inner.batch(operations)
-
-    async def hold(self, models: Sequence[str]) -> None:
-        """Pass on."""
-        await self._inner.hold(models)
-
-    async def commit(self) -> None:
-        """Pass on."""
-        await self._inner.commit()
-
-    async def rollback(self) -> None:
-        """Pass on."""
-        await self._inner.rollback()
+async def _execute(execute: Execute, operation: Operation) -> Any:
+    return await execute(operation)
 
 
 class Defect(NamedTuple):
-    """A named defect of one model."""
+    """A named defect, of one model or (None) of all.
 
-    model: str
+    `execute` returns `Spoilt` where it has done harm. `meet` comes before every call, for faults of the store itself;
+    those are late: they begin while models are live.
+    """
+
+    model: str | None
     description: str
-    execute: Callable[[Execute, Operation], Awaitable[Any]]
+    execute: Callable[[Execute, Operation], Awaitable[Any]] = _execute
+    meet: Callable[[], Awaitable[None]] | None = None
 
-    async def applied(self, execute: Execute, operation: Operation) -> Any:
-        """Execute one operation, spoilt if it is of the defect's model."""
-        if operation.model != self.model:
-            return await execute(operation)
-        return await self.execute(execute, operation)
+    @property
+    def is_late(self) -> bool:
+        """Whether it begins while models are live."""
+        return self.meet is not None
+
+    def concerns(self, model: str) -> bool:
+        """Whether it spoils anything of `model`."""
+        return self.model in (None, model)
 
 
 def _with_data(operation: Operation, spoil: Callable[[str, Any], Any]) -> Operation:
@@ -101,25 +74,31 @@ def _with_data(operation: Operation, spoil: Callable[[str, Any], Any]) -> Operat
     return operation._replace(arguments={**operation.arguments, "data": data})
 
 
+async def _executed(execute: Execute, asked: Operation, done: Operation) -> Any:
+    """Execute what the defect has made of an operation."""
+    result = await execute(done)
+    return result if done.arguments == asked.arguments else Spoilt(result)
+
+
 async def _drop_milliseconds(execute: Execute, operation: Operation) -> Any:
     def spoil(name: str, value: Any) -> Any:
         return value.replace(microsecond=0) if name == "sent_at" and isinstance(value, datetime) else value
 
-    return await execute(_with_data(operation, spoil))
+    return await _executed(execute, operation, _with_data(operation, spoil))
 
 
 async def _lose_null(execute: Execute, operation: Operation) -> Any:
     def spoil(name: str, value: Any) -> Any:
         return "" if name == "description" and value is None else value
 
-    return await execute(_with_data(operation, spoil))
+    return await _executed(execute, operation, _with_data(operation, spoil))
 
 
 async def _float_for_decimal(execute: Execute, operation: Operation) -> Any:
     def spoil(name: str, value: Any) -> Any:
         return Decimal(str(float(value))) if name == "amount" and isinstance(value, Decimal) else value
 
-    return await execute(_with_data(operation, spoil))
+    return await _executed(execute, operation, _with_data(operation, spoil))
 
 
 async def _respect_case(execute: Execute, operation: Operation) -> Any:
@@ -132,22 +111,39 @@ async def _respect_case(execute: Execute, operation: Operation) -> Any:
         else condition
         for name, condition in where.items()
     }
-    return await execute(operation._replace(arguments={**operation.arguments, "where": strict}))
+    answer = await execute(operation._replace(arguments={**operation.arguments, "where": strict}))
+    if strict == where or _keys(answer) == _keys(await execute(operation)):
+        return answer
+    return Spoilt(answer)
+
+
+def _keys(answer: Any) -> Any:
+    """What tells one answer from another here: which rows there are, or how many."""
+    return [row.id for row in answer] if isinstance(answer, list) else getattr(answer, "id", answer)
 
 
 async def _skip_write(execute: Execute, operation: Operation) -> Any:
     # The row is read and returned instead: from the outside it looks like an update that changed nothing.
     if operation.action is Action.UPDATE:
         where = operation.arguments["where"]
-        return await execute(Operation(operation.model, Action.FIND_UNIQUE, {"where": where}))
+        return Spoilt(await execute(Operation(operation.model, Action.FIND_UNIQUE, {"where": where})))
     return await execute(operation)
 
 
 async def _wrong_order(execute: Execute, operation: Operation) -> Any:
     rows = await execute(operation)
     if operation.action is Action.FIND_MANY and "order" in operation.arguments:
-        rows = sorted(rows, key=lambda row: row.id)
+        wrong = sorted(rows, key=lambda row: row.id)
+        return rows if _keys(wrong) == _keys(rows) else Spoilt(wrong)
     return rows
+
+
+async def _be_slow() -> None:
+    await asyncio.sleep(SLOWER)
+
+
+async def _be_away() -> None:
+    raise ConnectionLostError("the new store does not answer: it was broken on purpose")
 
 
 BREAKS: Final[Mapping[str, Defect]] = MappingProxyType(
@@ -165,6 +161,14 @@ BREAKS: Final[Mapping[str, Defect]] = MappingProxyType(
         "wrong-order": Defect("Shipment", "lists of Shipments come in the order of their ids", _wrong_order),
         "float-decimal": Defect(
             "AnalyticsData", "AnalyticsData.amount passes through a float", _float_for_decimal
+        ),
+        "slow-store": Defect(
+            None,
+            f"the new store takes {SLOWER * 1000:.0f} ms longer, from a moment on while live",
+            meet=_be_slow,
+        ),
+        "failing-store": Defect(
+            None, "the new store does not answer, from a moment on while live", meet=_be_away
         ),
     }
 )

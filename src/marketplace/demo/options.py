@@ -10,11 +10,17 @@ DEFAULT_SECONDS: Final = 60.0
 DEFAULT_RATE: Final = 40.0
 DEFAULT_ROWS: Final = 20_000
 DEFAULT_SEED: Final = 7
+MOST_PROCESSES: Final = 12
+"""A fleet's, so that every life of every process has a share of the rows of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command's options. Without URLs the stores are embedded. `defect` names one of `BREAKS`."""
+    """The command's options. Without URLs the stores are embedded. `defect` names one of `BREAKS`.
+
+    `late` lets a defect begin while its model is live. `fleet` is how many application processes there are in a fleet;
+    None plays the show of two processes. With `unleash` the flags are those of a real Unleash server.
+    """
 
     seconds: float = DEFAULT_SECONDS
     rate: float = DEFAULT_RATE
@@ -26,3 +32,6 @@ class Options:
     legacy_dsn: str | None = None
     target_dsn: str | None = None
     metrics_port: int = 0
+    late: bool = False
+    fleet: int | None = None
+    unleash: bool = False

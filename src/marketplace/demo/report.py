@@ -8,8 +8,10 @@ from rich.text import Text
 
 from crossfade.events import Verdict
 from crossfade.stages import Side
+from marketplace.demo.breaks import BREAKS
 from marketplace.demo.tally import Percentiles
-from marketplace.demo.verdict import Verdicts, sentence
+from marketplace.demo.thresholds import notice
+from marketplace.demo.verdict import Verdicts, sentence, visible_at
 
 
 def show(verdicts: Verdicts, console: Console) -> None:
@@ -18,6 +20,9 @@ def show(verdicts: Verdicts, console: Console) -> None:
     console.print()
     console.print(_outcome(verdicts))
     console.print()
+    if verdicts.options.fleet is not None:
+        console.print(_processes(verdicts))
+        console.print()
     for line in _lines(verdicts):
         console.print(line)
     style = "bold green" if verdicts.ok else "bold red"
@@ -49,17 +54,28 @@ def _lines(verdicts: Verdicts) -> list[str]:
         f" ({traffic.kills_while_moving} × while it conducted a move)" if traffic.kills_while_moving else ""
     )
     worker = (
-        f"worker killed {traffic.kills} ×{conducting}: {traffic.in_flight} writes in flight,"
+        f"workers killed {traffic.kills} ×{conducting}: {traffic.in_flight} writes in flight,"
         f" {verdicts.lost()} lost"
     )
-    return [calls, beside, moves, keys, worker]
+    return [calls, beside, moves, keys, worker, *_of_the_guard(verdicts), notice(verdicts.options.seconds)]
+
+
+def _of_the_guard(verdicts: Verdicts) -> list[str]:
+    harm = verdicts.harm
+    if harm.defect is None:
+        return []
+    begins = "while live" if harm.is_late else "from the start"
+    shows = ", ".join(
+        f"{name} at {stage}" for name in verdicts.models if (stage := visible_at(verdicts, name)) is not None
+    )
+    return [f"broken {begins}: {BREAKS[harm.defect].description}; it showed first in: {shows or 'no model'}"]
 
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(
         box=None, pad_edge=False, collapse_padding=True, title=title, title_justify="left", title_style="bold"
     )
-    table.add_column("model", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
@@ -99,7 +115,7 @@ def _outcome(verdicts: Verdicts) -> Table:
             continue
         table.add_row(
             name,
-            str(model.stage),
+            str(verdicts.ended[name]),
             str(len(model.moves)),
             f"{model.longest_pause * 1000:.1f}",
             f"{compared.rows:,}",
@@ -107,6 +123,36 @@ def _outcome(verdicts: Verdicts) -> Table:
             _bad(verdicts.lost(name)),
             _ms(model.percentiles(Side.PRISMA)),
             _ms(model.percentiles(Side.SQLALCHEMY)),
+        )
+    return table
+
+
+def _processes(verdicts: Verdicts) -> Table:
+    table = _table(
+        "Processes",
+        "reads",
+        "writes",
+        "refused",
+        "failed",
+        "killed",
+        "in flight",
+        "frozen s",
+        "missed",
+        "cold at",
+    )
+    for process in verdicts.traffic.processes:
+        account, fate = process.account, process.fate
+        table.add_row(
+            process.name,
+            f"{account.reads:,}",
+            f"{account.writes:,}",
+            f"{account.refusals.total():,}",
+            _bad(account.failures.total()),
+            str(fate.killed or ""),
+            str(fate.in_flight + fate.frozen_in_flight or ""),
+            f"{fate.frozen:.1f}" if fate.frozen else "",
+            str(fate.moved_meanwhile or ""),
+            "" if fate.cold_at is None else f"{fate.cold_at:.1f} s",
         )
     return table
 

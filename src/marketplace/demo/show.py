@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -24,22 +24,27 @@ from crossfade.events import Observers, Role
 from crossfade.logs import StructlogObserver, configure_logging
 from crossfade.metrics import PrometheusObserver, serve
 from crossfade.migration import Migration
+from crossfade.schema import Schema
 from crossfade.settings import Settings
-from crossfade.stages import Side
+from crossfade.stages import Side, Stage, has_begun
 from crossfade.store.install import install, uninstall
 from crossfade.store.record import Record
 from crossfade.verify.verify import Verify
 from marketplace.demo.application import Application
 from marketplace.demo.board import Board
+from marketplace.demo.broken import Fault
 from marketplace.demo.chronicle import read_chronicle
+from marketplace.demo.desk import Desk
+from marketplace.demo.harm import Harm
 from marketplace.demo.options import Options
 from marketplace.demo.report import show
 from marketplace.demo.rows import compare_stores, read_noted
 from marketplace.demo.stores import Databases, Stores, open_stores
 from marketplace.demo.tally import Tally
+from marketplace.demo.thresholds import notice
 from marketplace.demo.traffic import Traffic
 from marketplace.demo.verdict import Verdicts, write_json
-from marketplace.demo.walk import Walk
+from marketplace.demo.walk import Course, Walk
 from marketplace.subjects import SUBJECTS
 
 _DRAIN_SECONDS = 60.0
@@ -82,6 +87,10 @@ class _Demo:
         self._console = console
         self._directory = directory
         self._tally = Tally(SUBJECTS)
+        self._harm = Harm(options.defect, late=options.late)
+        self._fault: Fault | None = None
+        if options.defect is not None:
+            self._fault = Fault(options.defect, directory / "fault" if self._harm.is_late else None)
         self._board = Board(console, self._tally, options.seconds)
         self._timings: dict[str, float] = {}
 
@@ -92,12 +101,12 @@ class _Demo:
                 scene = open_stores(self._options, databases, self._directory, self._board.step)
                 stores = await stack.enter_async_context(scene)
                 application = Application(
-                    stores.schema, stores.legacy, stores.target, stores.flags, self._options.defect
+                    stores.schema, stores.legacy, stores.target, stores.flags, self._fault, stores.unleash
                 )
                 metrics = PrometheusObserver.for_schema(stores.schema)
                 logs = StructlogObserver()
                 stack.callback(logs.close)
-                observers = Observers(self._tally, metrics, logs)
+                observers = Observers(self._tally, self._harm, metrics, logs)
                 address = stack.enter_context(serve(self._options.metrics_port, metrics.registry))
                 with self._board.step("starting Prisma's engine and the traffic"):
                     traffic = Traffic(
@@ -106,10 +115,12 @@ class _Demo:
                         self._directory,
                         self._tally,
                         observers,
-                        Observers(self._tally, logs),  # metrics are those of one process
+                        Observers(self._tally, self._harm, logs),  # metrics are those of one process
+                        self._harm,
                     )
                     await stack.enter_async_context(traffic)
-            self._board.say(f"metrics: {address}   flags: {stores.flags}")
+            self._board.say(f"metrics: {address}   flags: {_place_of(stores)}")
+            self._board.say(notice(self._options.seconds))
             if stores.engine.kind is EngineKind.WASM:
                 self._board.say(
                     "Prisma's engine runs from its WASM build here; its times are not the native engine's."
@@ -117,7 +128,7 @@ class _Demo:
             with self._timed("introduction"):
                 migration = await self._introduce(application, traffic)
                 self._watch(metrics, migration)
-            verdicts = await self._perform(application, traffic, migration)
+            verdicts = await self._perform(application, traffic, migration, stores.desk)
             show(verdicts, self._console)
             if self._options.json is not None:
                 write_json(verdicts, self._options.json)
@@ -137,10 +148,10 @@ class _Demo:
             for store in application.stores().values():
                 async with store:
                     await install(store, by=_BY)
-        await traffic.workers.start()
+        await traffic.fleet.start()
         await self._bring_over(application)
-        with step("releasing crossfade to both processes, under traffic"):
-            await traffic.workers.ready()  # it is the first, and so it leads
+        with step("releasing crossfade to every process, under traffic"):
+            await traffic.fleet.ready()  # a worker is the first, and so it leads
             return await traffic.release()
 
     async def _bring_over(self, application: Application) -> None:
@@ -173,28 +184,52 @@ class _Demo:
         def place(record: Record) -> None:
             if record.model in models:
                 metrics.place(record.model, record.stage)
+                self._harm.place(record)
                 self._tally.place(record.model, record.stage)
 
         metrics.watch_queue(Role.FOLLOWER, lambda: len(repository.queue))
         metrics.watch_queue(Role.SHADOW, lambda: len(repository.shadow))
+        for record in migration.view.records.values():
+            self._harm.place(record)
         for name, stage in repository.stages().items():
             metrics.place(name, stage)
             metrics.request(name, stage)
             self._tally.place(name, stage)
         migration.view.on_change(place)
 
-    async def _perform(self, application: Application, traffic: Traffic, migration: Migration) -> Verdicts:
+    async def _perform(
+        self, application: Application, traffic: Traffic, migration: Migration, desk: Desk
+    ) -> Verdicts:
         schema, repository = application.schema, migration.repository
-        walk = Walk(schema, repository, application.flags, self._tally, self._options.seconds)
+        course = Course.THERE if self._options.fleet is None else Course.THERE_AND_BACK
+        walk = Walk(
+            schema,
+            repository,
+            desk,
+            self._tally,
+            self._harm,
+            self._options.seconds,
+            Course.TO_A_FAULT if self._harm.is_late else course,
+            None if self._fault is None else self._fault.since,
+        )
         self._tally.restart_clock()
         with self._timed("traffic"):
             await traffic.flow(self._board, walk.run())
+        ended = dict(repository.stages())
+        if course is Course.THERE_AND_BACK and not walk.held:
+            with (
+                self._timed("settle"),
+                self._board.step("bringing all models to dualwrite again, to compare both stores"),
+            ):
+                await walk.settle()
         with self._timed("drain"), self._board.step("letting the followers catch up"):
             drained = await repository.drain(_DRAIN_SECONDS)
             await repository.shadow.drain()
             unsettled = [] if drained else await migration.reconciler.problems(schema.models)
         with self._timed("compare"), self._board.step("comparing every row of both stores") as detail:
             tables = await compare_stores(schema, application.legacy, application.target)
+            apart = _apart(schema, repository.stages())
+            tables = {name: table for name, table in tables.items() if name not in apart}
             detail(f"{sum(table.rows for table in tables.values()):,} rows")
         journal = traffic.journal
         with (
@@ -203,7 +238,11 @@ class _Demo:
         ):
             findings = {
                 Side.PRISMA: journal.verify(await read_noted(application.legacy, schema)),
-                Side.SQLALCHEMY: journal.verify(await read_noted(application.target, schema)),
+                Side.SQLALCHEMY: [
+                    finding
+                    for finding in journal.verify(await read_noted(application.target, schema))
+                    if finding.model not in apart
+                ],
             }
             chronicle = await read_chronicle(schema, application.stores(), self._tally.began_at)
             detail(f"{journal.acknowledged:,} writes")
@@ -211,7 +250,9 @@ class _Demo:
             self._tally.models[name].moves = moves
         return Verdicts(
             self._options,
+            self._harm,
             self._tally.models,
+            ended,
             tables,
             findings,
             traffic.account,
@@ -225,7 +266,7 @@ class _Demo:
 
     async def _keep(self, stores: Stores, address: str) -> None:
         say = self._board.say
-        say(f"Everything goes on running until Ctrl-C. Metrics: {address}   flags: {stores.flags}")
+        say(f"Everything goes on running until Ctrl-C. Metrics: {address}   flags: {_place_of(stores)}")
         if stores.server is not None:
             passwords = self._directory / "pgpass"
             passwords.touch(mode=0o600)
@@ -240,6 +281,21 @@ class _Demo:
         began = perf_counter()
         yield
         self._timings[name] = perf_counter() - began
+
+
+def _place_of(stores: Stores) -> str:
+    """Where a person can change the flags."""
+    if stores.unleash is None:
+        return str(stores.flags)
+    return f"{stores.unleash.url}/projects/default (Unleash; whoever opens it is its administrator)"
+
+
+def _apart(schema: Schema, stages: Mapping[str, Stage]) -> set[str]:
+    """The tables of models that are at `off`, where nothing is carried over, and of relations between such."""
+    apart = {name for name, stage in stages.items() if not has_begun(stage)}
+    return apart | {
+        relation.relation for name in apart for relation in schema.models[name].relations.values()
+    }
 
 
 def _databases(options: Options) -> Databases | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ from crossfade.engine.generate import generate_prisma_client
 from crossfade.engine.launcher import EngineChoice, ensure_engine
 from crossfade.engine.parser import load_schema
 from crossfade.errors import ConfigurationError
-from crossfade.flags.files import write_stage
 from crossfade.schema import Schema
-from crossfade.stages import Stage
 from crossfade.stores import check_reachable
 from marketplace.db import connect
+from marketplace.demo.desk import Desk, FileDesk, UnleashPlace
 from marketplace.demo.options import Options
+from marketplace.demo.thresholds import write_flags
 from marketplace.seed import many_to_many, seed_legacy
 from marketplace.setup import SCHEMA_FILE, apply_legacy_schema, upgrade_target
 
@@ -45,6 +44,8 @@ class Stores:
     flags: Path
     engine: EngineChoice
     server: EmbeddedPostgres | None
+    desk: Desk
+    unleash: UnleashPlace | None
 
 
 @asynccontextmanager
@@ -59,7 +60,7 @@ async def open_stores(
         OperatorError: a store cannot be reached or is not empty, or a part cannot be installed.
     """
     async with AsyncExitStack() as stack:
-        server = None
+        server: EmbeddedPostgres | None = None
         if databases is not None:
             legacy, target = databases
             with step("checking both databases"):
@@ -90,8 +91,26 @@ async def open_stores(
         with step("seeding the legacy store") as detail:
             counts = await seed_legacy(legacy, options.rows, options.seed)
             detail(f"{sum(counts.values()):,} rows")
-        flags = await asyncio.to_thread(_copy_flags, directory / "flags", schema)
-        yield Stores(schema, legacy, target, flags, engine, server)
+        flags = directory / "flags"
+        written = await asyncio.to_thread(write_flags, _FLAGS, flags, schema, options.seconds)
+        desk: Desk = FileDesk(flags)
+        place = None
+        if options.unleash:
+            # It needs an extra, which the show without it does not.
+            from marketplace.demo.features import UnleashDesk, open_unleash  # noqa: PLC0415
+
+            own = EmbeddedPostgres() if server is None else server
+            if server is None:
+                await stack.enter_async_context(own)
+            with step("starting Unleash") as detail:
+                server_of_flags = open_unleash(await own.create_database("unleash"), detail)
+                place = await stack.enter_async_context(server_of_flags)
+                detail(place.url)
+            with step("pushing the flags to Unleash"):
+                features = await stack.enter_async_context(UnleashDesk(place, written))
+                await features.push()
+            desk = features
+        yield Stores(schema, legacy, target, flags, engine, server, desk, place)
 
 
 async def _demand_unused(dsn: Dsn, schema: Schema) -> None:
@@ -107,14 +126,3 @@ async def _demand_unused(dsn: Dsn, schema: Schema) -> None:
         raise ConfigurationError(
             f"the store at {dsn.where} already holds tables ({named}); give the demo an empty database"
         )
-
-
-def _copy_flags(directory: Path, schema: Schema) -> Path:
-    """Copy the flag files and set every flag to `off`."""
-    if _FLAGS.is_dir():
-        shutil.copytree(_FLAGS, directory)
-    else:  # an installed package has no flags of its own
-        directory.mkdir()
-    for spec in schema:
-        write_stage(directory, spec.name, Stage.OFF)
-    return directory

@@ -20,6 +20,7 @@ from crossfade.events import (
     Event,
     FlagRejected,
     FollowDropped,
+    GuardTripped,
     OperationFinished,
     ReadCompared,
     Role,
@@ -87,6 +88,8 @@ class ModelTally:
     """Captured keys that were not verified yet when that was looked at last."""
     held: str | None = None
     """Why it cannot move on, if so."""
+    visible_at: Stage | None = None
+    """Where it stood when the first mismatch was confirmed."""
     moves: list[Move] = field(default_factory=list)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     times: dict[Side, deque[tuple[float, float]]] = field(
@@ -238,6 +241,8 @@ class Tally:
             case StageHeld(name, stage, wanted, reason):
                 self.models[name].held = reason
                 self.note(f"{name} stays at {stage}, not {wanted}: {reason}")
+            case GuardTripped(name, stage, _, reason):
+                self.note(f"the guard walks {name} back from {stage}: {reason}")
             case BreakerMoved(side, state):
                 self.note(f"the breaker in front of {side} is {state}")
             case FlagRejected(source, problem):
@@ -258,6 +263,7 @@ class Tally:
     def _mismatched(self, name: str, verdict: Verdict, what: str, differences: Sequence[Difference]) -> None:
         if verdict is not Verdict.MISMATCHED:
             return
+        self.models[name].visible_at = self.models[name].visible_at or self.models[name].stage
         places = [field.removeprefix("[].") or _WHOLE.get(kind, "row") for field, kind in differences]
         self.models[name].differences.update(places)
         self.note(f"mismatch: {what} {name}, {', '.join(places)}")

@@ -1,15 +1,16 @@
 """Everybody who writes to the stores in the course of the show, from its first moment to its last.
 
-This process, first without crossfade and then with it; a second process, which is killed twice; a script with SQL of
-its own; and new code that uses sessions. All that was acknowledged to any of them is in one journal.
+This process, first without crossfade and then with it; other processes, which are killed or frozen; a script with SQL
+of its own; and new code that uses sessions. All that was acknowledged to any of them is in one journal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -24,24 +25,35 @@ from marketplace.client import Front, MarketplaceClient
 from marketplace.db import Database
 from marketplace.demo.application import Application
 from marketplace.demo.board import Board
+from marketplace.demo.fleet import Fleet, parts
+from marketplace.demo.harm import Harm
+from marketplace.demo.leading import LeadingProcess
 from marketplace.demo.options import Options
 from marketplace.demo.rows import read_noted
 from marketplace.demo.tally import Tally
 from marketplace.demo.worker import Order
-from marketplace.demo.workers import Workers
+from marketplace.demo.workers import Fate
 from marketplace.journal import Journal
 from marketplace.journal_file import rows_to_json
 from marketplace.population import Population
 from marketplace.workload import Workload
 
-# Shares of the rate.
+# Shares of the rate. What is left of it is shared out among the workers.
 _HERE = 0.55
-_WORKER = 0.45
 _SCRIPT = 0.1
 _SESSIONS = 0.05
 
 _SCRIPT_SHARE: Final = 14
 _SESSION_SHARE: Final = 15
+
+
+class Process(NamedTuple):
+    """One process of the application, with the process ids of its lives."""
+
+    name: str
+    pids: Sequence[int]
+    account: Account
+    fate: Fate
 
 
 class Figures(NamedTuple):
@@ -52,19 +64,32 @@ class Figures(NamedTuple):
     script: int
     sent_on: int
     sessions: int
-    kills: int
-    kills_while_moving: int
-    in_flight: int
+    processes: Sequence[Process]
+
+    @property
+    def kills(self) -> int:
+        """How often a process was killed."""
+        return sum(process.fate.killed for process in self.processes)
+
+    @property
+    def kills_while_moving(self) -> int:
+        """How often a process was killed while it conducted a move."""
+        return sum(process.fate.killed_while_moving for process in self.processes)
+
+    @property
+    def in_flight(self) -> int:
+        """How many writes were under way when their process was killed."""
+        return sum(process.fate.in_flight for process in self.processes)
 
 
 class Traffic:
     """The traffic of one run. It begins with the block, and ends with `flow`.
 
-    `observer` hears the facts of this process, `other` those of the worker.
+    `observer` hears the facts of this process, `other` those of the others; `harm` hears of spoilt answers.
     """
 
     journal: Journal
-    workers: Workers
+    fleet: Fleet
 
     def __init__(
         self,
@@ -74,6 +99,7 @@ class Traffic:
         tally: Tally,
         observer: Observer,
         other: Observer,
+        harm: Harm,
     ) -> None:
         self._application = application
         self._options = options
@@ -81,6 +107,11 @@ class Traffic:
         self._tally = tally
         self._observer = observer
         self._other = other
+        self._harm = harm
+        self._is_fleet = options.fleet is not None
+        self._here = 1 / options.fleet if options.fleet else _HERE
+        self.conductor: LeadingProcess | None = None
+        """The process that only conducts, where there is one."""
         self._own = Account()
         self._prisma = application.prisma()
         self._stop = asyncio.Event()
@@ -103,16 +134,26 @@ class Traffic:
             self._directory / "worker.jsonl",
             file,
             application.flags,
-            0,
-            options.seed,
-            options.rate * _WORKER,
-            options.defect,
+            share=0,
+            seed=options.seed,
+            rate=options.rate * (1 - self._here),
+            conducts=not self._is_fleet,
+            fault=application.fault,
+            unleash=application.unleash,
         )
         rng = random.Random(options.seed)  # noqa: S311 - traffic, not secrets
-        self.workers = Workers(
-            application, order, self._directory, self.journal, self._tally, self._other, rng
+        self.fleet = Fleet(
+            application,
+            order,
+            parts((options.fleet or 2) - 1, is_fleet=self._is_fleet),
+            self._directory,
+            self.journal,
+            self._tally,
+            self._other,
+            self._harm,
+            rng,
         )
-        self._stack.push_async_callback(self.workers.stop)
+        self._stack.push_async_callback(self.fleet.stop)
         before = application.before(self._prisma, self._observer)
         await self._stack.enter_async_context(before)
         self._front = Front(MarketplaceClient(before))
@@ -121,7 +162,7 @@ class Traffic:
             self._front,
             self._population(0),
             self.journal,
-            rate=options.rate * _HERE,
+            rate=options.rate * self._here,
             account=self._own,
         )
         self._spawn(workload.run(self._stop))
@@ -148,7 +189,15 @@ class Traffic:
     async def release(self) -> Migration:
         """Exchange this process's client for one with crossfade in it, and let the others write as well."""
         application, schema = self._application, self._application.schema
-        migration = application.migration(self._prisma, self._observer)
+        if self._is_fleet:
+            conductor = LeadingProcess(application, self._directory, self._other)
+            self.conductor = await self._stack.enter_async_context(conductor)
+        migration = application.migration(
+            self._prisma,
+            self._observer,
+            conduct=not self._is_fleet,
+            spoilt=self._harm.note,
+        )
         await self._stack.enter_async_context(migration)
         # What was begun with the old client ends with it; the engine is the same.
         self._front.client = MarketplaceClient(migration.repository)
@@ -175,35 +224,38 @@ class Traffic:
             await asyncio.gather(
                 walk,
                 asyncio.sleep(seconds),
-                self.workers.run(self._stop, seconds, self._migration.view),
+                self.fleet.run(self._stop, seconds, self._migration.view),
             )
             self._stop.set()
             await asyncio.gather(*self._tasks)
-            await self.workers.stop()
+            await self.fleet.stop()
 
     # --- what came of it -------------------------------------------------------------------------------------------
 
     @property
     def account(self) -> Account:
         """What came of everybody's calls."""
-        account = self._own + self.workers.account
-        account.failures += self.workers.problems()
+        account = self._own + self.fleet.account
+        account.failures += self.fleet.problems()
+        if self.conductor is not None:
+            account.failures += self.conductor.problems()
         return account
 
     def figures(self) -> Figures:
         """What came of everybody else."""
         assert self._script is not None
         assert self._sessions is not None
-        workers = self.workers
+        here = Process("main", [os.getpid()], self._own, Fate())
+        others = [
+            Process(worker.name, worker.pids, worker.account, worker.fate) for worker in self.fleet.workers
+        ]
         return Figures(
             self.journal.acknowledged,
             self.journal.unknown,
             self._script.writes,
             self._script.sent_on,
             self._sessions.writes,
-            workers.kills,
-            workers.kills_while_moving,
-            workers.in_flight,
+            [here, *others],
         )
 
     def queues(self) -> tuple[int, int, int]:
@@ -218,7 +270,9 @@ class Traffic:
 
     def others(self) -> dict[str, str]:
         """Return what everybody else is doing who writes to the stores, by who it is."""
-        said = {"worker": f"{self.workers.state}, killed {self.workers.kills} ×"}
+        said = {worker.name: worker.state for worker in self.fleet.workers}
+        if self.conductor is not None:
+            said["conductor"] = self.conductor.state
         if self._script is not None and self._sessions is not None:
             said["plain SQL"] = f"{self._script.writes} writes, {self._script.sent_on} sent on by a fence"
             said["sessions"] = f"{self._sessions.writes} writes"

@@ -14,12 +14,16 @@ from crossfade.reconcile import Problem
 from crossfade.stages import Side, Stage
 from marketplace.calls import Account
 from marketplace.demo.chronicle import Chronicle
+from marketplace.demo.fleet import KILLS
+from marketplace.demo.harm import Harm
 from marketplace.demo.options import Options
 from marketplace.demo.rows import TableComparison
 from marketplace.demo.tally import ModelTally, Percentiles
-from marketplace.demo.traffic import Figures
-from marketplace.demo.workers import KILLS
+from marketplace.demo.thresholds import GUARD, gates
+from marketplace.demo.traffic import Figures, Process
 from marketplace.journal import Finding, Loss
+
+_FEW = 3
 
 
 class Figure(NamedTuple):
@@ -33,10 +37,12 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Everything that is known in the end."""
+    """Everything that is known in the end. `ended` is where the models stood when the traffic ended."""
 
     options: Options
+    harm: Harm
     models: Mapping[str, ModelTally]
+    ended: Mapping[str, Stage]
     tables: Mapping[str, TableComparison]
     findings: Mapping[Side, Sequence[Finding]]
     account: Account
@@ -67,6 +73,8 @@ class Verdicts:
         """The numbers that decide."""
         models = self.models.values()
         everyone = len(self.models)
+        processes = self.traffic.processes
+        last = Stage.COMPLETE if self.options.fleet is None else Stage.OFF
 
         def none(figure: str, value: int) -> Figure:
             return Figure(figure, value, "0", value == 0)
@@ -86,7 +94,26 @@ class Verdicts:
             all_models("models with writes followed, SQLAlchemy first", _followed(models, Side.SQLALCHEMY)),
             all_models("models that passed every stage", sum(map(_passed_every_stage, models))),
             Figure("workers killed", self.traffic.kills, str(KILLS), self.traffic.kills == KILLS),
-            all_models("models complete", sum(model.stage is Stage.COMPLETE for model in models)),
+            all_models(
+                "models complete" if last is Stage.COMPLETE else "models back at off",
+                sum(stage is last for stage in self.ended.values()),
+            ),
+            none("models walked back by the guard", len(self.harm.trips)),
+        ] + (self._fleet_figures(processes) if self.options.fleet else [])
+
+    @staticmethod
+    def _fleet_figures(processes: Sequence[Process]) -> list[Figure]:
+        frozen = sum(process.fate.frozen > 0 for process in processes)
+        cold = sum(process.fate.cold_at is not None or process.fate.killed > 0 for process in processes)
+        return [
+            Figure("processes frozen", frozen, "1", frozen == 1),
+            Figure("processes started in the middle", cold, "≥ 1", cold > 0),
+            Figure(
+                "processes without a call",
+                idle := sum(process.account.reads == 0 for process in processes),
+                "0",
+                idle == 0,
+            ),
         ]
 
     def _unverified(self) -> int:
@@ -116,11 +143,53 @@ def sentence(verdicts: Verdicts) -> str:
         rows = sum(table.rows for table in verdicts.tables.values())
         compared = sum(model.compared for model in verdicts.models.values())
         return (
-            f"All {len(verdicts.models)} models moved from Prisma to SQLAlchemy under {calls:,} calls, which never"
-            f" paused: none of {verdicts.traffic.acknowledged:,} acknowledged writes was lost, all {rows:,} rows are"
-            f" the same in both stores, and none of {compared:,} compared reads was mismatched."
+            f"All {len(verdicts.models)} models moved from Prisma to SQLAlchemy{_and_back(verdicts)} under {calls:,}"
+            f" calls, which never paused: none of {verdicts.traffic.acknowledged:,} acknowledged writes was lost, all"
+            f" {rows:,} rows are the same in both stores, and none of {compared:,} compared reads was mismatched."
         )
-    return "Not as it should be: " + "; ".join(problems(verdicts)) + "."
+    said = [*problems(verdicts), *acts(verdicts)]
+    return "Not as it should be: " + "; ".join(said) + "."
+
+
+def _and_back(verdicts: Verdicts) -> str:
+    fleet = verdicts.options.fleet
+    return (
+        ""
+        if fleet is None
+        else f" and back, in {fleet} processes, of which one was frozen and one killed twice,"
+    )
+
+
+def acts(verdicts: Verdicts) -> list[str]:
+    """What the guard has done about what was broken, and what callers got meanwhile."""
+    harm = verdicts.harm
+    if harm.defect is None and not harm.trips:
+        return []
+    said = []
+    seconds = [trip.seconds for trip in harm.trips if trip.seconds is not None]
+    if len(harm.trips) <= _FEW:
+        said = [
+            f"the guard walked {trip.model} back from {trip.before} to {trip.after}"
+            + ("" if trip.seconds is None else f" {trip.seconds:.1f} s after its first bad answer")
+            + f" ({trip.reason})"
+            for trip in harm.trips
+        ]
+    elif seconds:
+        first = harm.trips[0]
+        said.append(
+            f"the guard walked {len(harm.trips)} models back, {min(seconds):.1f} to {max(seconds):.1f} s after their"
+            f" first bad answer ({first.model}: {first.reason})"
+        )
+    said += [
+        f"the guard wanted {one.model} back from {one.stage}"
+        + ("" if one.seconds is None else f" {one.seconds:.1f} s after its first bad answer")
+        + f" ({one.reason}), which had to wait: {verdicts.models[one.model].held or 'other models stood in the way'}"
+        for one in harm.detected.values()
+        if harm.trip(one.model) is None
+    ]
+    served = harm.served.total()
+    said.append(f"bad answers that callers got: {served:,} of {harm.spoilt.total():,}")
+    return said
 
 
 def problems(verdicts: Verdicts) -> list[str]:
@@ -151,7 +220,7 @@ def problems(verdicts: Verdicts) -> list[str]:
     found += [
         f"{name} was held: {reason}"
         for name, reason in verdicts.held.items()
-        if not verdicts.models[name].mismatched
+        if not verdicts.models[name].mismatched and verdicts.harm.trip(name) is None
     ]
     return found or [
         f"{figure.figure}: {figure.value:g}, not {figure.goal}"
@@ -184,6 +253,9 @@ def document(verdicts: Verdicts) -> dict[str, Any]:
         "rate": verdicts.options.rate,
         "seed": verdicts.options.seed,
         "break": verdicts.options.defect,
+        "guard": _guard(verdicts),
+        "fleet": verdicts.options.fleet,
+        "thresholds": {"gates": gates(verdicts.options.seconds), "guard": dict(GUARD)},
         "reads": account.reads,
         "writes": account.writes,
         "acknowledged": verdicts.traffic.acknowledged,
@@ -198,6 +270,7 @@ def document(verdicts: Verdicts) -> dict[str, Any]:
             "while_moving": verdicts.traffic.kills_while_moving,
             "in_flight": verdicts.traffic.in_flight,
         },
+        "processes": [_process(process) for process in verdicts.traffic.processes],
         "captured": verdicts.chronicle.captured,
         "conflicts": verdicts.chronicle.conflicts,
         "refused": dict(account.refusals),
@@ -218,10 +291,75 @@ def document(verdicts: Verdicts) -> dict[str, Any]:
     }
 
 
-def _model(verdicts: Verdicts, name: str, model: ModelTally) -> dict[str, Any]:
-    table = verdicts.tables[name]
+def _guard(verdicts: Verdicts) -> dict[str, Any]:
+    harm = verdicts.harm
+    seconds = [trip.seconds for trip in harm.trips if trip.seconds is not None]
     return {
-        "stage": str(model.stage),
+        "late": harm.is_late,
+        "walked_back": [
+            {
+                "model": trip.model,
+                "from": str(trip.before),
+                "to": str(trip.after),
+                "seconds": _rounded(trip.seconds),
+                "spoilt": trip.spoilt,
+                "served": trip.served,
+                "reason": trip.reason,
+            }
+            for trip in harm.trips
+        ],
+        "detected": [
+            {
+                "model": one.model,
+                "stage": str(one.stage),
+                "seconds": _rounded(one.seconds),
+                "seconds_since_first_sign": _rounded(one.signal_seconds),
+                "reason": one.reason,
+            }
+            for one in harm.detected.values()
+        ],
+        "seconds": _rounded(max(seconds, default=None)),
+        "spoilt": harm.spoilt.total(),
+        "served": harm.served.total(),
+        "visible_at": {
+            name: str(stage) for name in verdicts.models if (stage := visible_at(verdicts, name)) is not None
+        },
+    }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 2)
+
+
+def visible_at(verdicts: Verdicts, model: str) -> Stage | None:
+    """The stage at which it first showed that `model` is broken: a mismatch was confirmed, or the guard tripped."""
+    first = verdicts.models[model].visible_at
+    trips = [trip.before for trip in verdicts.harm.trips if trip.model == model]
+    return first or (trips[0] if trips else None)
+
+
+def _process(process: Process) -> dict[str, Any]:
+    account, fate = process.account, process.fate
+    return {
+        "name": process.name,
+        "pids": list(process.pids),
+        "reads": account.reads,
+        "writes": account.writes,
+        "refused": account.refusals.total(),
+        "failed": account.failures.total(),
+        "killed": fate.killed,
+        "in_flight": fate.in_flight,
+        "frozen": round(fate.frozen, 2),
+        "in_flight_when_frozen": fate.frozen_in_flight,
+        "records_missed": fate.moved_meanwhile,
+        "cold_at": _rounded(fate.cold_at),
+    }
+
+
+def _model(verdicts: Verdicts, name: str, model: ModelTally) -> dict[str, Any]:
+    table = verdicts.tables.get(name, TableComparison())
+    return {
+        "stage": str(verdicts.ended[name]),
         "operations": model.operations,
         "compared": model.compared,
         "reads": {str(verdict): model.reads[verdict] for verdict in Verdict},

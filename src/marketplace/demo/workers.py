@@ -1,45 +1,63 @@
-"""The second application process as the demo sees it: started, read from, killed without warning, started again."""
+"""One place of a fleet beside the demo's own process: a worker that is started, killed, frozen, and started again."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 from crossfade.embedded.process import Child
 from crossfade.errors import EmbeddedError
 from crossfade.events import Observer
-from crossfade.store.view import RecordView
 from marketplace.calls import Account
 from marketplace.demo.application import Application
 from marketplace.demo.facts import FACT, fact_from_json
-from marketplace.demo.tally import Tally
-from marketplace.demo.worker import ACCOUNT, DONE, LEADS, READY, Order
+from marketplace.demo.worker import ACCOUNT, DONE, LEADS, READY, SPOILT, Order
 from marketplace.journal import Journal
 from marketplace.journal_file import JournalReader, Line
 from marketplace.workload import pause
 
-KILLS: Final = 2
+LOOK_EVERY: Final = 0.01
 
-_READ_EVERY = 0.1
-_LOOK_EVERY = 0.01
 _STOP_SECONDS = 20.0
-# Shares of the whole run.
-_FIRST = (0.3, 0.5)
-"""The first kill waits for a moment in the middle of a move that the worker conducts, between these."""
-_SECOND = (0.6, 0.8)
+_BACK_SECONDS = 30.0
+
+
+class SpoiltNote(Protocol):
+    """Takes note of spoilt answers; see `Harm.note`."""
+
+    def __call__(self, model: str, *, served: bool, at: float | None = None) -> None:
+        """Take note of one."""
+
+
+@dataclass(slots=True)
+class Fate:
+    """What has happened to one process, beside its calls."""
+
+    killed: int = 0
+    killed_while_moving: int = 0
+    in_flight: int = 0
+    """How many of its writes were under way when it was killed."""
+    frozen: float = 0.0
+    """For how many seconds it was frozen."""
+    frozen_in_flight: int = 0
+    """How many of its writes were under way when it was frozen."""
+    moved_meanwhile: int = 0
+    """How many moves it has missed while it was frozen."""
+    cold_at: float | None = None
+    """When it was started for the first time, if that was in the middle of the run."""
 
 
 class _Life:
-    """One life of the worker."""
+    """One life of a worker."""
 
     def __init__(self, child: Child, reader: JournalReader) -> None:
         self.child = child
@@ -48,44 +66,48 @@ class _Life:
         self.is_ready = False
         self.leads = False
         self.is_done = False
+        self.heard = 0
 
 
-class Workers:
-    """Runs the worker, one life after the other, and carries what it tells over to the journal and the tally.
+class Worker:
+    """Runs one worker, one life after the other, and carries what it tells over to the journal and the observer.
 
     Args:
+        name: what it is called.
         application: what it runs.
-        order: what its first life is to do; every life has a share of its own.
+        order: what its lives are to do; every life has a share of its own, which `share` gives out.
         directory: takes its journals and its log.
         journal: takes its writes.
-        tally: is told what happens to it.
         observer: hears its facts.
-        rng: when it is killed.
+        spoilt: hears of answers that a defect has spoilt.
+        note: tells a spectator what happens to it.
     """
 
     def __init__(
         self,
+        name: str,
         application: Application,
         order: Order,
         directory: Path,
         journal: Journal,
-        tally: Tally,
         observer: Observer,
-        rng: random.Random,
+        *,
+        share: Callable[[], int],
+        spoilt: SpoiltNote,
+        note: Callable[[str], None],
     ) -> None:
-        self.kills = 0
-        self.kills_while_moving = 0
-        self.in_flight = 0
-        """How many writes were under way when it was killed."""
+        self.name = name
+        self.fate = Fate()
         self._application = application
         self._order = order
         self._directory = directory
         self._journal = journal
-        self._tally = tally
         self._observer = observer
-        self._rng = rng
+        self._share = share
+        self._spoilt = spoilt
+        self._note = note
+        self._is_frozen = False
         self._lives: list[_Life] = []
-        self._reading: asyncio.Task[None] | None = None
 
     @property
     def account(self) -> Account:
@@ -93,35 +115,48 @@ class Workers:
         return sum((life.account for life in self._lives), Account())
 
     @property
+    def pids(self) -> list[int]:
+        """The process ids of its lives."""
+        return [life.child.pid for life in self._lives]
+
+    @property
     def state(self) -> str:
         """What it is doing, for the board."""
-        life = self._lives[-1] if self._lives else None
-        if life is None:
+        if not self._lives:
             return "not started"
+        life = self._lives[-1]
         doing = "starts" if not life.is_ready else "leads" if life.leads else "works"
-        return f"pid {life.child.pid} {doing}"
+        text = f"pid {life.child.pid} {'frozen' if self._is_frozen else doing}"
+        return f"{text}, killed {self.fate.killed} ×" if self.fate.killed else text
 
     @property
     def leads(self) -> bool:
         """Whether it conducts the moves."""
         return bool(self._lives) and self._lives[-1].leads
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it takes part, and has a write under way."""
+        if not self._lives:
+            return False
+        life = self._lives[-1]
+        self._take(life)
+        return life.is_ready and life.reader.in_flight > 0
+
     async def start(self) -> None:
         """Start a life. It is ready some time later."""
-        number = len(self._lives) + 1
-        journal = self._directory / f"worker-{number}.jsonl"
+        number, share = len(self._lives) + 1, self._share()
+        journal = self._directory / f"{self.name}-{number}.jsonl"
         order = replace(
-            self._order, journal=journal, share=self._order.share + number, seed=self._order.seed + number
+            self._order, name=self.name, journal=journal, share=share, seed=self._order.seed + share
         )
         child = await asyncio.to_thread(
             Child.start,
             [sys.executable, "-m", "marketplace.demo.worker"],
-            env=order.environment(self._application.legacy, self._application.target),
-            log_file=self._directory / "worker.log",
+            env=order.environment(self._application),
+            log_file=self._log,
         )
         self._lives.append(_Life(child, JournalReader(journal, self._journal)))
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read(), name="worker-journal")
 
     async def ready(self) -> None:
         """Wait until the life that was started last takes part.
@@ -132,79 +167,72 @@ class Workers:
         life = self._lives[-1]
         while not life.is_ready:
             if life.child.poll() is not None:
-                raise EmbeddedError(f"the second process does not start: {self._last_words()}")
-            await asyncio.sleep(_LOOK_EVERY)
+                raise EmbeddedError(f"{self.name} does not start: {self._last_words()}")
+            await asyncio.sleep(LOOK_EVERY)
+            self._take(life)
 
-    async def run(self, stop: asyncio.Event, seconds: float, view: RecordView) -> None:
-        """Kill it in the course of a run of `seconds`, and start it again."""
-        began = monotonic()
-
-        def after(share: float) -> bool:
-            return monotonic() - began >= share * seconds
-
-        def in_a_move() -> bool:
-            moving = any(record.moving_to is not None for record in view.records.values())
-            return after(_FIRST[0]) and ((self.leads and moving) or after(_FIRST[1]))
-
-        moment = self._rng.uniform(*_SECOND)
-        for holds in (in_a_move, lambda: after(moment)):
-            while not (holds() or stop.is_set()):
-                await pause(stop, _LOOK_EVERY)
-            await pause(stop, self._rng.uniform(0.0, 0.05))
-            while not (self._is_at_work() or stop.is_set()):
-                await pause(stop, _LOOK_EVERY)
-            if stop.is_set():
-                return
-            await self._kill(while_moving=holds is in_a_move and self.leads)
-            await self.start()
-            await self.ready()
-
-    def _is_at_work(self) -> bool:
-        life = self._lives[-1]
-        self._take(life)
-        return life.is_ready and life.reader.in_flight > 0
-
-    async def _kill(self, *, while_moving: bool) -> None:
-        life = self._lives[-1]
+    async def kill(self, *, while_moving: bool) -> None:
+        """End it without warning."""
+        life, fate = self._lives[-1], self.fate
         os.kill(life.child.pid, signal.SIGKILL)
         await asyncio.to_thread(life.child.wait, _STOP_SECONDS)
         self._take(life)
         life.is_done = True
         life.leads = False
-        self.kills += 1
-        self.kills_while_moving += while_moving
-        self.in_flight += life.reader.in_flight
+        fate.killed += 1
+        fate.killed_while_moving += while_moving
+        fate.in_flight += life.reader.in_flight
         doing = " while it conducted a move" if while_moving else ""
-        self._tally.note(f"worker killed{doing}, with {life.reader.in_flight} of its writes in flight")
+        self._note(f"{self.name} killed{doing}, with {life.reader.in_flight} of its writes in flight")
+
+    async def freeze(self, seconds: float, stop: asyncio.Event, moves: Callable[[], int]) -> None:
+        """Freeze it for so long, and wait until it is at work again. `moves` counts what it misses."""
+        life, fate = self._lives[-1], self.fate
+        began, moved = monotonic(), moves()
+        self._is_frozen = True
+        os.kill(life.child.pid, signal.SIGSTOP)
+        self._take(life)
+        fate.frozen_in_flight += life.reader.in_flight
+        self._note(f"{self.name} frozen, with {life.reader.in_flight} of its writes in flight")
+        try:
+            await pause(stop, seconds)
+        finally:
+            os.kill(life.child.pid, signal.SIGCONT)
+            self._is_frozen = False
+        frozen = monotonic() - began
+        fate.frozen += frozen
+        fate.moved_meanwhile += moves() - moved
+        heard = life.heard
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BACK_SECONDS):
+                while life.heard == heard and life.child.poll() is None:
+                    await asyncio.sleep(LOOK_EVERY)
+                    self._take(life)
+        back = (monotonic() - began - frozen) * 1000
+        self._note(f"{self.name} goes on after {frozen:.0f} s; it was at work again within {back:.0f} ms")
 
     async def stop(self) -> None:
         """Let the last life finish what it is doing, and hear its last words."""
         if self._lives:
-            life = self._lives[-1]
-            await asyncio.to_thread(life.child.stop, _STOP_SECONDS)
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
-            self._reading = None
-        for life in self._lives:
-            self._take(life)
+            await asyncio.to_thread(self._lives[-1].child.stop, _STOP_SECONDS)
+        self.read()
 
     def problems(self) -> Counter[tuple[str, str, str]]:
         """What went wrong with the process itself, as failures: it ended although nobody asked for it."""
         found: Counter[tuple[str, str, str]] = Counter()
         for life in self._lives:
-            if life.is_ready and not life.is_done:
-                found["worker", "process", self._last_words() or "ended by itself"] += 1
+            if life.is_ready and not life.is_done and life.child.poll() is not None:
+                found[self.name, "process", self._last_words() or "ended by itself"] += 1
         return found
 
-    async def _read(self) -> None:
-        while True:
-            for life in self._lives:
-                self._take(life)
-            await asyncio.sleep(_READ_EVERY)
+    def read(self) -> None:
+        """Take over what its lives have told since."""
+        for life in self._lives:
+            self._take(life)
 
     def _take(self, life: _Life) -> None:
         for line in life.reader.read():
+            life.heard += 1
             self._hear(life, line)
 
     def _hear(self, life: _Life, line: Line) -> None:
@@ -214,6 +242,8 @@ class Workers:
             case [str(word), int(reads), int(writes), dict(refusals), list(failures)] if word == ACCOUNT:
                 failed = Counter({(model, call, error): n for model, call, error, n in failures})
                 life.account = Account(reads, writes, Counter(refusals), failed)
+            case [str(word), str(model), bool(served), float(at)] if word == SPOILT:
+                self._spoilt(model, served=served, at=at)
             case [str(word), bool(leads)] if word == LEADS:
                 life.leads = leads
             case [str(word)] if word == READY:
@@ -221,8 +251,12 @@ class Workers:
             case [str(word)] if word == DONE:
                 life.is_done = True
 
+    @property
+    def _log(self) -> Path:
+        return self._directory / f"{self.name}.log"
+
     def _last_words(self) -> str:
         with suppress(OSError):
-            lines = (self._directory / "worker.log").read_text(errors="replace").strip().splitlines()
+            lines = self._log.read_text(errors="replace").strip().splitlines()
             return lines[-1] if lines else ""
         return ""

@@ -69,8 +69,8 @@ class Desk:
     def flag(self, model: str) -> Path:
         return self.root / "flags" / f"{model}.yaml"
 
-    async def run(self, *arguments: str, **environment: str) -> Outcome:
-        process = await asyncio.create_subprocess_exec(
+    async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "crossfade", *arguments),
             cwd=self.root,
             env={**self._environment, **environment},
@@ -78,6 +78,9 @@ class Desk:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+
+    async def run(self, *arguments: str, **environment: str) -> Outcome:
+        process = await self.start(*arguments, **environment)
         out, err = await asyncio.wait_for(process.communicate(), 60)
         return Outcome(process.returncode or 0, out.decode(), err.decode())
 

@@ -1,7 +1,4 @@
-"""What must hold before a model may advance, and what to do about it where it does not.
-
-A gate is asked before each step forward. It answers with a figure, so that a refusal says how far a model is from what
-is asked.
+"""The gates that say whether a store has everything: what its catalog and its books know.
 
 * `captured`: capture and fence of both stores see every write to the model's tables, as their catalogs have it now.
 
@@ -20,69 +17,17 @@ they are about what the target store held then: a model that was forced back has
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from typing import Protocol
 
 import asyncpg
 
 from crossfade.errors import StoreUnavailableError
 from crossfade.forcing import FORCED_EPOCHS
-from crossfade.stages import Side, Stage, is_forward, reads_target
+from crossfade.gates.applying import applying
+from crossfade.gates.gate import Gate, GateName
+from crossfade.stages import Side, Stage, Topology
 from crossfade.store import Store
 from crossfade.store.problems import installed_problems
-
-
-class GateName(StrEnum):
-    """The gates there are."""
-
-    CAPTURED = "captured"
-    INDEXED = "indexed"
-    BACKFILLED = "backfilled"
-    VERIFIED = "verified"
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """One condition of one model: the figure that says whether it holds, and what makes it hold where it does not."""
-
-    model: str
-    name: GateName
-    figure: str
-    remedy: str
-    """Empty where the gate holds."""
-
-    @property
-    def holds(self) -> bool:
-        """Whether the step may be taken, as far as this gate is concerned."""
-        return not self.remedy
-
-    @property
-    def why(self) -> str:
-        """Why a step that needs it cannot be taken, and what to do."""
-        return f"it is not {self.name}: {self.figure}; {self.remedy}"
-
-
-class Gates(Protocol):
-    """Whoever says what keeps models from a step."""
-
-    async def unmet(self, models: Sequence[str], current: Stage, wanted: Stage) -> list[Gate]:
-        """Return the gates that do not hold for a step of `models`; none if it may be taken.
-
-        Raises:
-            StoreUnavailableError: nobody can say, because a store does not answer.
-        """
-
-
-class NoGates:
-    """Lets every step pass."""
-
-    async def unmet(self, models: Sequence[str], current: Stage, wanted: Stage) -> list[Gate]:
-        """Return nothing."""
-        del models, current, wanted
-        return []
-
 
 _BOOKS = """
 SELECT w.model, b.state = 'done' AS is_copied, b.since AS copied_since, b.finished AS copied_at, b.model IS NOT NULL AS
@@ -100,6 +45,9 @@ WHERE raised >= $1 GROUP BY model
 """
 
 
+COVERAGE = frozenset({GateName.CAPTURED, GateName.INDEXED, GateName.BACKFILLED, GateName.VERIFIED})
+
+
 class Coverage:
     """The gates above, as the stores' catalogs and books have them. The stores need not be open."""
 
@@ -108,26 +56,34 @@ class Coverage:
 
     async def unmet(self, models: Sequence[str], current: Stage, wanted: Stage) -> list[Gate]:
         """Return what does not hold: see `Gates.unmet`. Copies matter as soon as the target store answers reads."""
-        if not is_forward(current, wanted):
+        asked = applying(Topology.SEPARATE, current, wanted) & COVERAGE
+        if not asked:
             return []
-        asked = set(GateName) if reads_target(wanted) else {GateName.CAPTURED, GateName.INDEXED}
         found = await self.read(models)
         return [gate for model in models for gate in found[model] if gate.name in asked and not gate.holds]
 
-    async def _unseen(self, model: str) -> list[str]:
-        """What is wrong with capture and fence of a model's tables, in either store."""
-        return [
-            f"{problem} (in the store of {side})"
-            for side, store in self._stores.items()
-            for problem in await installed_problems(store, [model])
-        ]
+    async def _unseen(self, models: Sequence[str]) -> dict[str, list[str]]:
+        """What is wrong with capture and fence of each model's tables, in either store."""
+        unseen: dict[str, list[str]] = {model: [] for model in models}
+        for side, store in self._stores.items():
+            if not await installed_problems(
+                store, models
+            ):  # one question for all, as nothing is wrong mostly
+                continue
+            for model in models:
+                problems = await installed_problems(store, [model])
+                unseen[model] += [f"{problem} (in the store of {side})" for problem in problems]
+        return unseen
 
-    async def read(self, models: Sequence[str]) -> dict[str, list[Gate]]:
-        """Return every gate of each model.
+    async def read(
+        self, models: Sequence[str], wanted: Mapping[str, Stage] | None = None
+    ) -> dict[str, list[Gate]]:
+        """Return each of these gates of each model, whatever step it is to take.
 
         Raises:
             StoreUnavailableError: a store does not answer.
         """
+        del wanted
         legacy, target = self._stores[Side.PRISMA], self._stores[Side.SQLALCHEMY]
         try:
             async with legacy.transaction() as connection:
@@ -141,7 +97,7 @@ class Coverage:
                     )
                 }
             await target.open()
-            unseen = {model: await self._unseen(model) for model in models}
+            unseen = await self._unseen(models)
             tables = {model: [table.model for table in target.tables.of([model])] for model in models}
             async with target.transaction() as connection:
                 books = {
