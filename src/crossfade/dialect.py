@@ -68,7 +68,11 @@ class ErrorDialect:
         return guarded
 
     def _join(self, kind: type[DataError]) -> type[DataError]:
-        theirs = getattr(self._vendor, kind.__name__, None)
+        theirs = getattr(self._vendor, _SAME.get(kind.__name__, kind.__name__), None)
         if theirs is None:  # the vendor tells fewer kinds apart
             theirs = self._vendor.PrismaError
         return type(kind.__name__, (kind, theirs), {"__doc__": kind.__doc__, "__module__": kind.__module__})
+
+
+_SAME = {errors.StoreFaultError.__name__: DataError.__name__}
+"""What the vendor has no class of its own for, and which of its classes it is."""

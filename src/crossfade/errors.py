@@ -299,6 +299,10 @@ class TransactionError(DataError):
     default_code = "P2028"
 
 
+class StoreFaultError(DataError):
+    """The store could not do it, and not because of what was asked: it is full, read-only, too slow, denies a right."""
+
+
 class ConnectionLostError(DataError):
     """The connection to the store, or to the engine, broke or could not be opened."""
 

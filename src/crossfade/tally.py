@@ -22,6 +22,7 @@ from crossfade.errors import (
     FollowError,
     MixedAuthorityError,
     QueryError,
+    StoreFaultError,
     StoreUnavailableError,
     TableNotFoundError,
     UnsupportedQueryError,
@@ -56,7 +57,7 @@ _NO_FAULT = frozenset(
     if isinstance(kind, type)
     and issubclass(kind, (DataError, QueryError, FollowError, MixedAuthorityError, WrongAuthorityError))
     # A caller cannot name a table that is missing, and would fail with what only Prisma can do.
-    and not issubclass(kind, (*OUTAGES, TableNotFoundError, UnsupportedQueryError))
+    and not issubclass(kind, (*OUTAGES, StoreFaultError, TableNotFoundError, UnsupportedQueryError))
 )
 
 

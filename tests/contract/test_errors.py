@@ -289,3 +289,19 @@ async def test_a_store_that_goes_on_after_a_fault(empty: Calls) -> None:
         await fails(errors.UniqueViolationError, "P2002", empty.user.create(data=_USER))
 
     assert 1 == await empty.user.count()
+
+
+@pytest.mark.parametrize("state", ["25006", "42501", "53100", "57014", "58030", "XX000"])
+async def test_a_store_that_cannot(empty: Calls, opened: OpenSide, state: str) -> None:
+    """What a store cannot do for reasons of its own is told apart from what it refuses about the data."""
+    await opened.store.execute(
+        f"CREATE OR REPLACE FUNCTION no_can_do() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$;"
+        " CREATE TRIGGER no_can_do BEFORE INSERT ON users EXECUTE FUNCTION no_can_do()"
+    )
+    try:
+        with pytest.raises(errors.StoreFaultError):
+            await empty.user.create(data=_USER)
+    finally:
+        await opened.store.execute("DROP FUNCTION no_can_do() CASCADE")
+    await empty.user.create(data=_USER)

@@ -18,6 +18,7 @@ from crossfade.errors import (
     FieldNotFoundError,
     ForeignKeyViolationError,
     LateWriteError,
+    StoreFaultError,
     TableNotFoundError,
     UniqueViolationError,
     WrongAuthorityError,
@@ -118,8 +119,20 @@ def translated(error: Exception, constraints: Constraints) -> CrossfadeError:
     )
 
 
+def is_of_the_store(state: str) -> bool:
+    """Whether an SQLSTATE without a class of its own here tells of the store's state, and not of what was asked."""
+    return state[:2] in _STORE_CLASSES or state in _STORE_STATES
+
+
+_STORE_CLASSES = frozenset({"53", "57", "58", "XX"})
+"""No room left, cancelled (by a `statement_timeout`, too), trouble of the system, trouble of the server's own."""
+_STORE_STATES = frozenset({"25006", "42501"})
+"""A server that only reads, such as one that another has taken over from; a right that is missing."""
+
+
 def _other(error: asyncpg.PostgresError) -> DataError:
-    return DataError(str(error), meta={"code": error.sqlstate, "message": str(error)})
+    kind = StoreFaultError if is_of_the_store(error.sqlstate or "") else DataError
+    return kind(str(error), meta={"code": error.sqlstate, "message": str(error)})
 
 
 def _unique(error: asyncpg.PostgresError, constraints: Constraints) -> DataError:

@@ -22,7 +22,7 @@ import httpx
 from crossfade import errors
 from crossfade.fields import Base64, Json
 from crossfade.operation import Operation
-from crossfade.paths.faults import FENCES
+from crossfade.paths.faults import FENCES, is_of_the_store
 
 _KINDS: tuple[type[errors.DataError], ...] = (
     errors.DataError,
@@ -48,6 +48,7 @@ _FENCE = re.compile(
     r'(?:.*?message: (?P<message>"(?:[^"\\]|\\.)*"))?',
     re.DOTALL,
 )
+_STATE = re.compile(r'code: (?:SqlState\((?:Other\()?)?"(?P<state>[0-9A-Z]{5})"')
 _DETAILS = re.compile(r"\n(?:DETAIL|HINT): ")
 
 
@@ -81,6 +82,12 @@ class Package:
             if refusal is not None:
                 return refusal
             kind, code = self._kind_and_code(error)
+            if (
+                kind is errors.DataError
+                and (state := _STATE.search(message))
+                and is_of_the_store(state["state"])
+            ):
+                kind = errors.StoreFaultError
             return kind(message, code=code, meta=meta)
         if isinstance(error, self.errors.TransactionError):
             return errors.TransactionError(message)
