@@ -15,7 +15,7 @@ long it stays in the window.
 
 A percentile means nothing unless some calls lie beyond it. So of fewer than 300 calls it is not the 99th that is taken
 but the highest that three calls lie beyond. All calls of the old side are weighed so that each action has the part that
-it has on the new side: a side that is asked for other things is not a slower one. Below 5 ms nobody minds.
+it has on the new side: a side that is asked for other things is not a slower one. Below 25 ms nobody minds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from crossfade.store.signals import BUCKETS, Kind, Timing, bucket, percentile
 from crossfade.thresholds import GuardThresholds
 
 NEW, OLD = Side.SQLALCHEMY, Side.PRISMA
-QUICK_ENOUGH = 0.005
+QUICK_ENOUGH = 0.025
 """Seconds below which nobody minds how many times slower the new side is."""
 _SIGNS = 2
 _BEYOND = 3

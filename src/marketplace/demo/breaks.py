@@ -20,7 +20,7 @@ from crossfade.operation import READS, Action, Operation
 Execute: TypeAlias = Callable[[Operation], Awaitable[Any]]
 
 
-SLOWER: Final = 0.3
+SLOWER: Final = 0.5
 """By how many seconds a slow store is slower."""
 
 

@@ -24,7 +24,7 @@ _MARGIN: Final = 20.0
 _KEYS_PER_SECOND = 0.1
 _FEWEST, _MOST = 2, 20
 
-GUARD: Final[Mapping[str, float]] = {"errors": 0.25, "latency": 5.0, "least": 5.0, "window": 15.0}
+GUARD: Final[Mapping[str, float]] = {"errors": 0.25, "latency": 8.0, "least": 5.0, "window": 15.0}
 """A model has a few calls a second of each kind, so that fewer must do; with fewer calls the bounds must be wider."""
 
 
@@ -47,7 +47,9 @@ def notice(seconds: float) -> str:
     )
 
 
-def write_flags(source: Path, directory: Path, schema: Schema, seconds: float) -> dict[str, Flag]:
+def write_flags(
+    source: Path, directory: Path, schema: Schema, seconds: float, guard: Mapping[str, float] = GUARD
+) -> dict[str, Flag]:
     """Write the flags of `source` into a new directory, every model at `off`, and return them."""
     given: Mapping[str, Flag] = {}
     if source.is_dir():
@@ -62,7 +64,7 @@ def write_flags(source: Path, directory: Path, schema: Schema, seconds: float) -
             owner=flag.owner or "nobody yet",
             description=flag.description or "Made by the demo.",
             gates=gates(seconds),
-            guard=GUARD,
+            guard=guard,
             source=str(directory / f"{spec.name}.yaml"),
         )
         (directory / f"{spec.name}.yaml").write_text(_text(flags[spec.name]), encoding="utf-8")
