@@ -79,6 +79,11 @@ def ended() -> Callable[..., bool]:
     return wait
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Many tests wait for a second process, a lease or a guard most of the time: three keep two cores busy."""
+    return max(3, os.cpu_count() or 1)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where everything is installed, a skipped test is a failure: `CROSSFADE_FAIL_ON_SKIP=1` makes it one."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

@@ -57,11 +57,15 @@ _UNCONFIRMED = (
 
 @dataclass(slots=True)
 class _Cohort:
-    """Models that change authority together, with what is asked of each and by whom."""
+    """Models that change authority together, with what is asked of each and by whom.
+
+    `changed` is set when anything about them has changed, `asked` only when something else is asked for.
+    """
 
     name: str
     requests: dict[str, tuple[Stage, str]] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     failures: int = 0
     waits_for_lease: bool = False
 
@@ -174,6 +178,7 @@ class Conductor:
         place.failures = 0
         self._notices.release(model)
         place.changed.set()
+        place.asked.set()
         if self._leads:
             self._start_walking()
 
@@ -290,6 +295,7 @@ class Conductor:
     async def _walk(self, cohort: _Cohort) -> None:
         while True:
             cohort.changed.clear()
+            cohort.asked.clear()
             cohort.waits_for_lease = False
             if await self._step(cohort):
                 continue
@@ -304,7 +310,7 @@ class Conductor:
                     await cohort.changed.wait()
                     # What changes while a hand-over is being tried in vain is mostly its own doing.
                     if cohort.failures and pause:
-                        await asyncio.sleep(pause)
+                        await cohort.asked.wait()
 
     async def _step(self, cohort: _Cohort) -> bool:
         """Take every next step that is possible now; whether there was one."""

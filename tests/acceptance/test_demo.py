@@ -29,17 +29,20 @@ GUARD_SECONDS = 30.0
 FOUND = {
     "dropped-millisecond": ("Message", "sent_at"),
     "case-sensitive-filter": ("Listing", "row (missing|too many)"),
-    "lost-null": ("Item", "description"),
     "skipped-write": ("Order", "updated_at"),
     "wrong-order": ("Shipment", "order of rows"),
-    "float-decimal": ("AnalyticsData", "amount"),
 }
+"""`lost-null` and `float-decimal` are found in the tests of `--late` and of databases of one's own."""
 
 
 @contextmanager
 def demo(place: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Start the demo with `place` for its files; end it with the block."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CROSSFADE_")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name == "CROSSFADE_CACHE_DIR" or not name.startswith("CROSSFADE_")
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "crossfade", "demo", *arguments],
         env={**environment, "TMPDIR": str(place)},
@@ -158,11 +161,8 @@ def test_a_defect_is_found(tmp_path: Path, name: str) -> None:
     assert guard["spoilt"] > 0
     assert f"bad answers that callers got: {guard['served']} of" in " ".join(out.split())
     # In seconds not every question is asked before `live`; whatever gets there meets the guard.
-    caught_before = guard["visible_at"][model] in ("dualwrite", "shadow")
-    assert caught_before == (guard["served"] == 0)
-    assert caught_before or ("live", "shadow") in {
-        (trip["from"], trip["to"]) for trip in guard["walked_back"]
-    }
+    back = {(trip["model"], trip["from"], trip["to"]) for trip in guard["walked_back"]}
+    assert guard["served"] == 0 or (model, "live", "shadow") in back
 
 
 @pytest.mark.parametrize("name", ["slow-store", "failing-store"])
@@ -274,12 +274,20 @@ async def test_databases_of_ones_own(
 ) -> None:
     """Given two empty databases, the demo runs there, leaves nothing of crossfade's, and refuses them the next time."""
     legacy, target = await fresh_database(), await fresh_database()
-    given = ("--legacy-dsn", legacy.libpq_url(), "--target-dsn", target.libpq_url())
+    given = (
+        "--legacy-dsn",
+        legacy.libpq_url(),
+        "--target-dsn",
+        target.libpq_url(),
+        "--break",
+        "float-decimal",
+    )
 
     code, out, err = run(tmp_path, *SHORT, *given)
     again, _, refusal = run(tmp_path, *SHORT, *given)
 
-    assert 0 == code, out + err
+    assert 1 == code, out + err
+    assert re.search(r"AnalyticsData: [^.;]*amount \(\d+\)", " ".join(out.split()))
     for dsn in (legacy, target):
         connection = await asyncpg.connect(**dsn.asyncpg_kwargs())
         found = await connection.fetchrow(
