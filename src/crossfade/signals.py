@@ -94,7 +94,8 @@ class Signals:
 
     async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
-            self._task.cancel()
+            async with self._turn:  # to cut off what is being published would cost the connection
+                self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         if self._connection is not None:
