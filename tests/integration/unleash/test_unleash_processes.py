@@ -31,14 +31,18 @@ def make():
         cache_dir=Path(cache), poll_seconds=0.2,
     )
 
+def say(*words):
+    # At once: what two processes print into one pipe may come in any order, and in pieces.
+    os.write(1, (json.dumps(words) + chr(10)).encode())
+
 async def follow(flags):
     # One that is there at the start, and one that has changed.
     async with flags:
         first = flags.current()["Book"].stage
-        print(json.dumps(["open", first]), flush=True)
+        say("open", first)
         async for flag in flags.changes():
             if flag.stage != first:
-                print(json.dumps(["changed", flag.stage]), flush=True)
+                say("changed", flag.stage)
                 return
 
 async def forks_while_open():
