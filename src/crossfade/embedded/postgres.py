@@ -11,22 +11,20 @@ import asyncio
 import os
 import pwd
 import secrets
-import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 import asyncpg
 
 from crossfade.embedded.binaries import find_bin_dir, may_read, server_user, temporary_places
 from crossfade.embedded.process import Child
+from crossfade.embedded.server import PORT_ATTEMPTS, EmbeddedServer, free_port
 from crossfade.errors import EmbeddedError
 
 _T = TypeVar("_T")
@@ -36,7 +34,7 @@ CLUSTER_NAME = "crossfade_embedded"
 """By this a database can be told to be on a server of this kind, whatever URL leads there."""
 _INITDB_SECONDS = 60.0
 _READY_SECONDS = 30.0
-_PORT_ATTEMPTS = 3
+_POLL_SECONDS = 0.01
 _SOCKET_DIR_LIMIT = 80
 """Characters; the whole path of a Unix socket may have about a hundred."""
 
@@ -56,48 +54,32 @@ _THROWAWAY_SETTINGS = {
 }
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """A PostgreSQL server under this process; `async with` starts and stops it.
 
     The object belongs to no event loop: it may be started in one, used in others and stopped in yet another.
+
+    Stopped, it deletes a throwaway cluster.
 
     Args:
         data_dir: where the cluster is kept; None makes a throwaway cluster.
         port: the port on 127.0.0.1; None picks a free one.
     """
 
+    _NAME = "PostgreSQL"
+
     def __init__(self, data_dir: Path | None = None, port: int | None = None) -> None:
+        super().__init__()
         self._given_data_dir = data_dir
         self._given_port = port
         self._password = secrets.token_urlsafe(24)
         self._bin_dir: Path | None = None
-        self._runtime_dir: Path | None = None
-        self._child: Child | None = None
-        self._port = 0
-
-    def __repr__(self) -> str:
-        state = "stopped" if self._child is None else f"port={self._port}, pid={self._child.pid}"
-        return f"EmbeddedPostgres({state})"
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     @property
     def port(self) -> int:
         """The port on 127.0.0.1."""
         self._running()
         return self._port
-
-    @property
-    def pid(self) -> int:
-        """The process id of the server."""
-        return self._running().pid
 
     @property
     def bin_dir(self) -> Path:
@@ -121,17 +103,7 @@ class EmbeddedPostgres:
         Raises:
             EmbeddedError: PostgreSQL is not installed or does not start; the message has its own last words.
         """
-        if self._child is not None:
-            return
-        try:
-            await self._bring_up()
-        except BaseException:
-            await self.stop()
-            raise
-
-    async def stop(self) -> None:
-        """Stop the server and every process of it, and delete a throwaway cluster."""
-        await asyncio.to_thread(self._shut_down)
+        await super().start()
 
     async def create_database(self, name: str, template: str | None = None) -> str:
         """Create a database, as a copy of `template` if one is named, and return its URL.
@@ -164,37 +136,21 @@ class EmbeddedPostgres:
 
     async def _bring_up(self) -> None:
         data_dir, user = await _finished(self._prepare)
-        for attempt in range(1, _PORT_ATTEMPTS + 1):
+        for attempt in range(1, PORT_ATTEMPTS + 1):
             await _finished(partial(self._launch, data_dir, user))
-            if await self._answers():
+            if await self._wait_for(self._answers, _READY_SECONDS, _POLL_SECONDS):
                 break
-            # Somebody may have taken the free port between its choice and its use.
             taken = "could not create any TCP/IP sockets" in self._log()
-            if self._given_port or attempt == _PORT_ATTEMPTS or not taken:
+            if self._given_port or attempt == PORT_ATTEMPTS or not taken:
                 raise EmbeddedError(f"PostgreSQL does not start: {self._last_words()}")
         await self._administer(f"ALTER ROLE {USER} PASSWORD '{self._password}'")
 
     async def _answers(self) -> bool:
-        """Wait until the server takes connections; False if it ended instead."""
-        child = self._running()
-        try:
-            async with asyncio.timeout(_READY_SECONDS):
-                while child.poll() is None:
-                    with suppress(OSError, asyncpg.CannotConnectNowError):
-                        connection = await self._connect()
-                        await connection.close()
-                        return True
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            raise EmbeddedError(
-                f"PostgreSQL does not answer after {_READY_SECONDS:.0f} s: {self._last_words()}"
-            ) from None
+        with suppress(OSError, asyncpg.CannotConnectNowError):
+            connection = await self._connect()
+            await connection.close()
+            return True
         return False
-
-    def _running(self) -> Child:
-        if self._child is None:
-            raise EmbeddedError("the embedded PostgreSQL is not running; call start() first")
-        return self._child
 
     def _prepare(self) -> tuple[Path, int | None]:
         """Find the programs, make the directories and the cluster; return its place and the user that owns it."""
@@ -228,7 +184,7 @@ class EmbeddedPostgres:
             raise EmbeddedError(f"cannot create a PostgreSQL cluster in {data_dir}: {self._last_words()}")
 
     def _launch(self, data_dir: Path, user: int | None) -> None:
-        self._port = self._given_port or _free_port()
+        self._port = self._given_port or free_port()
         settings = _SETTINGS | (_THROWAWAY_SETTINGS if self._given_data_dir is None else {})
         self._supervise(
             "postgres",
@@ -252,24 +208,9 @@ class EmbeddedPostgres:
         )
         return self._child
 
-    def _shut_down(self) -> None:
-        child, self._child = self._child, None
-        runtime_dir, self._runtime_dir = self._runtime_dir, None
-        if child is not None:
-            child.stop()
-        if runtime_dir is not None:
-            shutil.rmtree(runtime_dir, ignore_errors=True)
-
-    @property
-    def _log_file(self) -> Path:
-        return Path(str(self._runtime_dir)) / "server.log"
-
-    def _log(self) -> str:
-        return self._log_file.read_text(errors="replace") if self._log_file.exists() else ""
-
     def _last_words(self) -> str:
         """What the server's log says about its end, in one line."""
-        lines = [line.strip() for line in self._log().splitlines() if line.strip()]
+        lines = self._log_lines()
         telling = [line for line in lines if "FATAL" in line or "could not" in line or "error:" in line]
         return "; ".join((telling or lines)[-3:]) or "it left no message"
 
@@ -297,13 +238,6 @@ def _make_runtime_dir(user: int | None) -> Path:
     if user is not None:
         os.chown(runtime_dir, user, pwd.getpwuid(user).pw_gid)
     return runtime_dir
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _quoted(name: str) -> str:

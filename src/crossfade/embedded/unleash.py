@@ -14,18 +14,16 @@ import asyncio
 import os
 import re
 import secrets
-import shutil
-import socket
 import tempfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from crossfade.dsn import Dsn
 from crossfade.embedded.process import Child
+from crossfade.embedded.server import PORT_ATTEMPTS, EmbeddedServer, free_port
 from crossfade.engine.node import find_node
 from crossfade.engine.packages import Announce, PackageSet, install
 from crossfade.errors import EmbeddedError
@@ -34,17 +32,16 @@ _OLDEST_NODE = 22
 _READY_SECONDS = 90.0
 """The first start on a new database runs some 300 migrations; 3 to 7 seconds on a machine that is not busy."""
 _POLL_SECONDS = 0.1
-_PORT_ATTEMPTS = 3
 _MAIN = "node_modules/unleash-server/dist/server.js"
 _ADMIN_TOKEN = "*:*.crossfade-embedded"  # noqa: S105 - see above
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
-class EmbeddedUnleash:
+class EmbeddedUnleash(EmbeddedServer):
     """An Unleash server under this process; `async with` starts and stops it, and it may be started again.
 
     Started again, it has the same port and tokens, and with the database everything else. The object belongs to no
-    event loop.
+    event loop. Stopped, it leaves its database as it is.
 
     Args:
         dsn: the URL of a database that is the server's alone.
@@ -52,26 +49,13 @@ class EmbeddedUnleash:
         announce: is told when something must be installed first, which takes about half a minute.
     """
 
+    _NAME = "Unleash"
+
     def __init__(self, dsn: str, port: int | None = None, announce: Announce = lambda _line: None) -> None:
+        super().__init__()
         self._dsn = dsn
-        self._given_port = port
         self._port = port or 0
         self._announce = announce
-        self._runtime_dir: Path | None = None
-        self._child: Child | None = None
-
-    def __repr__(self) -> str:
-        state = "stopped" if self._child is None else f"port={self._port}, pid={self._child.pid}"
-        return f"EmbeddedUnleash({state})"
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     @property
     def url(self) -> str:
@@ -99,13 +83,6 @@ class EmbeddedUnleash:
         """The token of a client in `development` or `production`."""
         return f"default:{environment}.crossfade-embedded"
 
-    @property
-    def pid(self) -> int:
-        """The process id of the server."""
-        if self._child is None:
-            raise EmbeddedError("the embedded Unleash is not running; call start() first")
-        return self._child.pid
-
     async def start(self) -> None:
         """Install the server if needed, start it and wait until it answers.
 
@@ -113,29 +90,22 @@ class EmbeddedUnleash:
             EmbeddedError: it does not start; the message has its own last words.
             EngineError: Node or npm is missing, or npm could not install it.
         """
-        if self._child is not None and await asyncio.to_thread(_is_healthy, self._port):
-            return
-        await self.stop()  # what is left of one that somebody has killed
-        try:
-            await self._bring_up()
-        except BaseException:
-            await self.stop()
-            raise
+        await super().start()
 
-    async def stop(self) -> None:
-        """Stop the server. Its database stays as it is."""
-        await asyncio.to_thread(self._shut_down)
+    async def _is_up(self) -> bool:
+        return self._child is not None and await asyncio.to_thread(_is_healthy, self._port)
 
     async def _bring_up(self) -> None:
+        await self.stop()  # what is left of one that somebody has killed
         command = await asyncio.to_thread(self._command)
-        for attempt in range(1, _PORT_ATTEMPTS + 1):
-            port = self._port or _free_port()
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            port = self._port or free_port()
             self._launch(command, port)
-            if await self._answers(port):
+            healthy = partial(asyncio.to_thread, _is_healthy, port)
+            if await self._wait_for(healthy, _READY_SECONDS, _POLL_SECONDS):
                 self._port = port
                 return
-            # Somebody may have taken the free port between its choice and its use.
-            if self._port or attempt == _PORT_ATTEMPTS or "EADDRINUSE" not in self._log():
+            if self._port or attempt == PORT_ATTEMPTS or "EADDRINUSE" not in self._log():
                 raise EmbeddedError(f"Unleash does not start: {self._last_words()}")
 
     def _command(self) -> list[str]:
@@ -178,40 +148,9 @@ class EmbeddedUnleash:
             "LOG_LEVEL": "warn",
         }
 
-    async def _answers(self, port: int) -> bool:
-        """Wait until the server answers; False if it ended instead."""
-        child = self._child
-        assert child is not None
-        try:
-            async with asyncio.timeout(_READY_SECONDS):
-                while child.poll() is None:
-                    if await asyncio.to_thread(_is_healthy, port):
-                        return True
-                    await asyncio.sleep(_POLL_SECONDS)
-        except TimeoutError:
-            raise EmbeddedError(
-                f"Unleash does not answer after {_READY_SECONDS:.0f} s: {self._last_words()}"
-            ) from None
-        return False
-
-    def _shut_down(self) -> None:
-        child, self._child = self._child, None
-        runtime_dir, self._runtime_dir = self._runtime_dir, None
-        if child is not None:
-            child.stop()
-        if runtime_dir is not None:
-            shutil.rmtree(runtime_dir, ignore_errors=True)
-
-    @property
-    def _log_file(self) -> Path:
-        return Path(str(self._runtime_dir)) / "server.log"
-
-    def _log(self) -> str:
-        return self._log_file.read_text(errors="replace") if self._log_file.exists() else ""
-
     def _last_words(self) -> str:
         """What the server's log says about its end, in one line and without the database's password."""
-        lines = [line.strip() for line in self._log().splitlines() if line.strip()]
+        lines = self._log_lines()
         telling = [line for line in lines if re.search(r"error|ERROR|refused|EADDRINUSE", line)]
         words = "; ".join((telling or lines)[:3]) or "it left no message"
         return words.replace(self._dsn, "its database").replace(
@@ -228,10 +167,3 @@ def _is_healthy(port: int) -> bool:
     ):
         return b"GOOD" in answer.read()
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
